@@ -87,7 +87,7 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit sim clean help FORCE
+.PHONY: all unit sim deps clean help FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
 all: $(PROGRAMS)
@@ -145,6 +145,10 @@ unit: $(UNIT_TESTS)
 ## sim        build and run the simulations: two endpoints, a fake clock, seeded loss
 sim: $(SIM_TESTS)
 	$(Q)scripts/run-tests sim $(SIM_TESTS)
+
+## deps       install what building and testing need (Debian 12 and 13, root or sudo)
+deps:
+	$(Q)scripts/deps
 
 ## clean      remove build/
 clean:
