@@ -22,7 +22,9 @@ struct mt_addr {
 /* "[" IPv6 with zone "]:" port and a NUL. */
 #define MT_ADDR_TEXT_MAX 72
 
-/* "192.0.2.1:443" or "[2001:db8::1]:443". MT_E_MALFORMED; port 0 is allowed. */
+/* "192.0.2.1:443", "[2001:db8::1]:443" or, with a numeric zone, "[fe80::1%2]:443". MT_E_MALFORMED;
+ * port 0 is allowed.
+ */
 int mt_addr_parse(struct mt_addr *out, const char *text) MT_MUST_CHECK;
 /* Copies an IPv4 or IPv6 sockaddr; MT_E_UNSUPPORTED for other families or a short length. */
 int mt_addr_from_sockaddr(struct mt_addr *out, const struct sockaddr *sa, socklen_t len) MT_MUST_CHECK;
@@ -50,8 +52,9 @@ enum mt_host_kind {
 /* Classifies the Host of a request: an IPv6 literal bare or in brackets; an IPv4 literal in every
  * spelling that inet_aton knows (dotted, decimal, octal, hex, fewer than four parts), so that no
  * spelling slips past the address rules as a "name"; or a host name: 1 to 253 characters of
- * letters, digits, '-', '_', '.', or bytes above 0x7f, labels of 1 to 63, one final dot allowed.
- * NUL, '%', blanks, unbalanced brackets and all else give MT_E_MALFORMED. For literals `out` is
+ * letters, digits, '-', '_', '.', or well-formed UTF-8 from U+00A0 on, labels of 1 to 63, one final
+ * dot allowed, the last label not a number (decimal or hex). NUL, '%', blanks, unbalanced brackets
+ * and all else give MT_E_MALFORMED. For literals `out` is
  * set with `port`; for names it is left alone. `host` need not end in NUL.
  */
 int mt_host_parse(enum mt_host_kind *kind, struct mt_addr *out, const char *host, size_t len,

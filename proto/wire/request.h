@@ -52,7 +52,9 @@ enum mt_app_code {
 /* Phrases for messages and logs; "unknown" for other values. Static storage. */
 const char *mt_status_text(uint8_t status);
 const char *mt_app_code_text(uint64_t code);
-/* The status for an error of connect(2), of the resolver (MT_E_DNS) or of access (MT_E_DENIED). */
+/* The status for an error of connect(2), of the resolver (MT_E_DNS), of access (MT_E_DENIED), of
+ * mt_request_decode or mt_host_parse, or for a deadline (MT_E_TIMEOUT).
+ */
 enum mt_status mt_status_from_error(int err);
 
 struct mt_request {
@@ -69,8 +71,8 @@ struct mt_request {
  */
 int mt_request_decode(struct mt_request *out, size_t *used, const uint8_t *data, size_t len) MT_MUST_CHECK;
 
-/* Writes a TCP request; returns its length, 0 when the host is empty, longer than 255, or does not
- * fit `cap`.
+/* Writes a TCP request; returns its length, 0 when the port is 0 or when the host is empty, longer
+ * than 255, or does not fit `cap`.
  */
 size_t mt_request_encode(uint8_t *buf, size_t cap, uint16_t port, const char *host, size_t host_len);
 
