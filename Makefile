@@ -15,11 +15,13 @@ DESTDIR ?=
 # V           1 prints the commands
 # BUILD       the build folder, default build or build/<variant>
 # HARDENING   compiler and linker hardening; empty switches it off
-# FUZZ_SECONDS how long `make fuzz` runs each target
+# FUZZ_SECONDS   how long `make fuzz` runs each target
+# MYTUNNEL_TESTS parts of names of the integration tests to run; empty: all
 SANITIZE     ?=
 WERROR       ?=
 V            ?= 0
 FUZZ_SECONDS ?= 20
+MYTUNNEL_TESTS ?=
 CFLAGS       ?= -O2 -g
 LDFLAGS      ?=
 PKG_CONFIG   ?= pkg-config
@@ -47,7 +49,7 @@ SANITIZE_FLAGS := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
 endif
 
 # Only what was asked of pkg-config once per run of make; goals that compile nothing do not ask.
-NO_BUILD_GOALS := help clean deps dist format
+NO_BUILD_GOALS := help clean deps dist format demo check test test-full tsan uninstall
 ifneq ($(if $(MAKECMDGOALS),$(filter-out $(NO_BUILD_GOALS),$(MAKECMDGOALS)),all),)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIB_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
@@ -87,7 +89,8 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit sim deps clean help FORCE
+.PHONY: all unit sim test-programs fuzz integration check test test-full tsan demo lint format install uninstall \
+	dist deps clean help FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
 all: $(PROGRAMS)
@@ -142,9 +145,122 @@ $(foreach t,$(UNIT_SRC) $(SIM_SRC),$(eval $(call test_rule,$(t),$(call links,$(t
 unit: $(UNIT_TESTS)
 	$(Q)scripts/run-tests unit $(UNIT_TESTS)
 
+## test-programs  build the unit tests and simulations, run none
+test-programs: $(UNIT_TESTS) $(SIM_TESTS)
+
 ## sim        build and run the simulations: two endpoints, a fake clock, seeded loss
 sim: $(SIM_TESTS)
 	$(Q)scripts/run-tests sim $(SIM_TESTS)
+
+# ---- fuzzing: clang's libFuzzer with sanitizers, in objects of its own ----
+FUZZ_BUILD := build/fuzz
+FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZERS    := $(patsubst tests/fuzz/%.c,$(FUZZ_BUILD)/%,$(FUZZ_SRC))
+FUZZ_FLAGS := -std=gnu17 -D_GNU_SOURCE -DMT_VERSION='"$(VERSION)"' -I. $(LIB_CFLAGS) -O1 -g \
+	-fno-omit-frame-pointer -fno-sanitize-recover=undefined
+fuzz_objects = $(patsubst %.c,$(FUZZ_BUILD)/obj/%.o,$(1))
+
+$(FUZZ_BUILD)/obj/%.o: %.c
+	$(call say,FUZZCC,$<)
+	$(Q)mkdir -p $(@D) && $(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined \
+		-MMD -MP -c -o $@ $<
+
+define fuzz_rule
+$(patsubst tests/fuzz/%.c,$(FUZZ_BUILD)/%,$(1)): $(call fuzz_objects,$(1) $(filter %.c,$(2)))
+	$$(call say,LINK,$$@)
+	$$(Q)$$(CLANG) -fsanitize=fuzzer,address,undefined -Wl,--as-needed -o $$@ $$^ $$(ALL_LIBS)
+endef
+$(foreach t,$(FUZZ_SRC),$(eval $(call fuzz_rule,$(t),$(call links,$(t)))))
+
+## fuzz       run every fuzz target for FUZZ_SECONDS
+fuzz: $(FUZZERS)
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/run-fuzz $(FUZZERS)
+
+# ---- real programs ----
+# A QUIC client that is not ngtcp2, in Go; see tests/integration/interop/README.md.
+INTEROP := build/interop
+GOCODE  ?= /usr/share/gocode
+INTEROP_TAGS := $(if $(wildcard $(GOCODE)/src/github.com/quic-go/quic-go/*.go),,quicgo_old)
+
+$(INTEROP): $(wildcard tests/integration/interop/*.go)
+	$(call say,GO,$@)
+	$(Q)mkdir -p $(@D) && cd tests/integration/interop && GO111MODULE=off GOPATH=$(GOCODE) \
+		GOCACHE=$(CURDIR)/build/gocache GOFLAGS= CGO_ENABLED=0 \
+		go build -tags '$(INTEROP_TAGS)' -o $(CURDIR)/$(INTEROP) .
+
+## integration  run the real programs: traffic, faults, bad input (MYTUNNEL_TESTS=name: some of them)
+integration: all $(INTEROP)
+	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) \
+		$(PYTHON) tests/integration/run.py $(MYTUNNEL_TESTS)
+
+## check      unit, sim and integration
+check:
+	$(Q)scripts/run-suite '$(MAKE)' unit sim integration
+
+## test       deps, then check
+test: deps
+	$(Q)$(MAKE) --no-print-directory check
+
+## test-full  check with the large transfers (2 GiB each way)
+test-full:
+	$(Q)MYTUNNEL_FULL=1 $(MAKE) --no-print-directory check
+
+## tsan       check under ThreadSanitizer
+tsan:
+	$(Q)$(MAKE) --no-print-directory SANITIZE=thread check
+
+## demo       install what is needed, build, and send real traffic through a tunnel on this machine
+demo:
+	$(Q)MAKE='$(MAKE)' scripts/demo
+
+# ---- analysers ----
+LINTED := $(wildcard scripts/* .ci/run tests/integration/*.py tests/integration/interop/*.go)
+TIDIED := $(patsubst %.c,build/tidy/%.ok,$(ALL_SRC))
+
+build/tidy/%.ok: %.c .clang-tidy
+	$(call say,TIDY,$<)
+	$(Q)mkdir -p $(@D) && clang-tidy --quiet $< -- -std=gnu17 -D_GNU_SOURCE \
+		-DMT_VERSION='"$(VERSION)"' -I. $(LIB_CFLAGS) >$@.log 2>/dev/null || { cat $@.log; exit 1; }
+	$(Q)touch $@
+
+## lint       style, include layers, banned functions, format, cppcheck, clang-tidy
+lint: $(TIDIED)
+	$(Q)$(PYTHON) scripts/lint.py $(ALL_SRC) $(HEADERS) $(TEST_SRC) $(LINTED)
+	$(Q)clang-format --dry-run -Werror $(ALL_SRC) $(HEADERS) $(TEST_SRC)
+	$(Q)cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr -j 2 \
+		--enable=warning,performance,portability --suppressions-list=scripts/cppcheck.txt \
+		-D_GNU_SOURCE -DMT_VERSION='"$(VERSION)"' -I. $(ALL_SRC)
+	@echo "lint: no findings"
+
+## format     apply .clang-format
+format:
+	clang-format -i $(ALL_SRC) $(HEADERS) $(TEST_SRC)
+
+# ---- installing ----
+INSTALL_BIN := $(DESTDIR)$(PREFIX)/bin
+INSTALL_SBIN := $(DESTDIR)$(PREFIX)/sbin
+INSTALL_MAN := $(DESTDIR)$(PREFIX)/share/man
+
+## install    programs and manual pages below DESTDIR and PREFIX
+install: all
+	install -d $(INSTALL_BIN) $(INSTALL_SBIN) $(INSTALL_MAN)/man1 $(INSTALL_MAN)/man8
+	install -m 755 $(BUILD)/mytunneld $(INSTALL_SBIN)/mytunneld
+	install -m 755 $(BUILD)/mytunnelctl $(INSTALL_BIN)/mytunnelctl
+	install -m 755 $(BUILD)/mytunnel $(INSTALL_BIN)/mytunnel
+	install -m 644 daemon/mytunneld.8 $(INSTALL_MAN)/man8/mytunneld.8
+	install -m 644 ctl/mytunnelctl.8 $(INSTALL_MAN)/man8/mytunnelctl.8
+	install -m 644 client/mytunnel.1 $(INSTALL_MAN)/man1/mytunnel.1
+
+## uninstall  remove what install placed
+uninstall:
+	rm -f $(INSTALL_SBIN)/mytunneld $(INSTALL_BIN)/mytunnelctl $(INSTALL_BIN)/mytunnel \
+		$(INSTALL_MAN)/man8/mytunneld.8 $(INSTALL_MAN)/man8/mytunnelctl.8 \
+		$(INSTALL_MAN)/man1/mytunnel.1
+
+## dist       build/mytunnel-VERSION.tar.gz from the last commit
+dist:
+	mkdir -p build
+	git archive --prefix=mytunnel-$(VERSION)/ -o build/mytunnel-$(VERSION).tar.gz HEAD
 
 ## deps       install what building and testing need (Debian 12 and 13, root or sudo)
 deps:
@@ -156,8 +272,9 @@ clean:
 
 ## help       this list
 help:
-	@echo "MyTunnel $(VERSION). Targets:"; sed -n 's/^## /  /p' Makefile
+	@echo "MyTunnel $(VERSION). Targets:"; sed -n 's/^## \([^ ]*\) */\1\t/p' Makefile | expand -t 16 | sed 's/^/  /'
 	@echo "Variables (see the top of the Makefile): CC CFLAGS LDFLAGS SANITIZE WERROR V HARDENING"
 	@echo "  PREFIX DESTDIR FUZZ_SECONDS; example: make SANITIZE=address,undefined unit"
 
 -include $(patsubst %.c,$(BUILD)/obj/%.d,$(ALL_SRC) $(TEST_SRC))
+-include $(patsubst %.c,$(FUZZ_BUILD)/obj/%.d,$(ALL_SRC) $(TEST_SRC))
