@@ -1,0 +1,200 @@
+#include "daemon/publish.h"
+
+#include "proto/wire/encode.h"
+#include "store/pki.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define RENEW_BEFORE_S (30 * 86400)
+
+static void free_secret(char *text)
+{
+	if (text != NULL) {
+		mt_wipe(text, strlen(text));
+		free(text);
+	}
+}
+
+static int explain(int rv, struct mt_store *store, const char *what, char *why, size_t why_cap)
+{
+	const char *detail =
+		rv == MT_E_STORE || rv == MT_E_CORRUPT ? mt_store_error(store) : mt_strerror(rv);
+
+	(void)snprintf(
+		why, why_cap, "%s: %s", what, detail); /* for people: cut when it does not fit */
+	return rv;
+}
+
+static bool runs_out(const char *chain_pem)
+{
+	struct mt_cert_info info;
+
+	return mt_pki_describe(chain_pem, &info) != 0 ||
+	       info.not_after - (int64_t)time(NULL) < RENEW_BEFORE_S;
+}
+
+static int ensure_ca(struct mt_store *store, char **cert, char **key, bool *changed)
+{
+	int rv = mt_store_cert_get(store, MT_CERT_CA, cert, key);
+
+	if (rv != MT_E_NOT_FOUND) {
+		return rv;
+	}
+	rv = mt_pki_make_ca(cert, key);
+	if (rv == 0) {
+		rv = mt_store_cert_put(store, MT_CERT_CA, *cert, *key);
+		*changed = true;
+	}
+	return rv;
+}
+
+int mt_publish_ensure_certs(struct mt_store *store, bool *changed, char *why, size_t why_cap)
+{
+	char *ca_cert = NULL;
+	char *ca_key = NULL;
+	char *chain = NULL;
+	char *key = NULL;
+	bool made = false;
+	int rv = ensure_ca(store, &ca_cert, &ca_key, &made);
+
+	if (rv != 0) {
+		rv = explain(rv, store, "the appliance's authority", why, why_cap);
+		goto out;
+	}
+	rv = made ? MT_E_NOT_FOUND : mt_store_cert_get(store, MT_CERT_SERVER, &chain, &key);
+	if (rv == MT_E_NOT_FOUND || (rv == 0 && runs_out(chain))) {
+		free_secret(key);
+		free(chain);
+		key = NULL;
+		chain = NULL;
+		rv = mt_pki_make_server(ca_cert, ca_key, &chain, &key);
+		if (rv == 0) {
+			rv = mt_store_cert_put(store, MT_CERT_SERVER, chain, key);
+		}
+		made = true;
+	}
+	if (rv != 0) {
+		rv = explain(rv, store, "the server certificate", why, why_cap);
+		goto out;
+	}
+	*changed = made;
+out:
+	free(chain);
+	free_secret(key);
+	free(ca_cert);
+	free_secret(ca_key);
+	return rv;
+}
+
+int mt_publish_tls(struct mt_tls_server **out, struct mt_store *store,
+	const struct mt_settings *settings, char *why, size_t why_cap)
+{
+	char *chain = NULL;
+	char *key = NULL;
+	char *imported_chain = NULL;
+	char *imported_key = NULL;
+	struct mt_tls_server_config config = {0};
+	int rv = mt_store_cert_get(store, MT_CERT_SERVER, &chain, &key);
+
+	if (rv == 0) {
+		rv = mt_store_cert_get(store, MT_CERT_IMPORTED, &imported_chain, &imported_key);
+		rv = rv == MT_E_NOT_FOUND ? 0 : rv;
+	}
+	if (rv == 0) {
+		config.appliance_chain = chain;
+		config.appliance_key = key;
+		config.imported_chain = imported_chain;
+		config.imported_key = imported_key;
+		config.require_identity =
+			mt_settings_bool(settings, MT_SET_ACCESS_REQUIRE_IDENTITY);
+		rv = mt_tls_server_new(out, &config);
+	}
+	if (rv != 0) {
+		rv = explain(rv, store, "the stored certificates cannot be used", why, why_cap);
+	}
+	free(chain);
+	free(imported_chain);
+	free_secret(key);
+	free_secret(imported_key);
+	return rv;
+}
+
+struct gather {
+	struct mt_snapshot *snapshot;
+	size_t cap;
+};
+
+static int add_client(const struct mt_store_client *client, void *user)
+{
+	struct gather *g = user;
+	struct mt_snapshot_client *to;
+
+	if (g->snapshot->client_count == g->cap) {
+		size_t cap = g->cap == 0 ? 64 : g->cap * 2;
+		struct mt_snapshot_client *grown =
+			reallocarray(g->snapshot->clients, cap, sizeof(*grown));
+
+		if (grown == NULL) {
+			return -ENOMEM;
+		}
+		g->snapshot->clients = grown;
+		g->cap = cap;
+	}
+	to = &g->snapshot->clients[g->snapshot->client_count++];
+	memset(to, 0, sizeof(*to));
+	memcpy(to->fingerprint, client->fingerprint, sizeof(to->fingerprint));
+	memcpy(to->name, client->name, sizeof(to->name));
+	to->id = client->id;
+	to->revoked = client->revoked_at != 0;
+	return 0;
+}
+
+static int by_fingerprint(const void *a, const void *b)
+{
+	const struct mt_snapshot_client *x = a;
+	const struct mt_snapshot_client *y = b;
+
+	return memcmp(x->fingerprint, y->fingerprint, sizeof(x->fingerprint));
+}
+
+int mt_publish_snapshot(struct mt_snapshot **out, struct mt_store *store,
+	const struct mt_settings *settings, struct mt_tls_server *tls, const struct mt_addr *hosts,
+	size_t host_count)
+{
+	struct mt_snapshot *s = calloc(1, sizeof(*s));
+	struct gather g = {.snapshot = s};
+	int rv = -ENOMEM;
+
+	if (s == NULL) {
+		return rv;
+	}
+	atomic_init(&s->refs, 1);
+	s->settings = *settings;
+	s->require_identity = mt_settings_bool(settings, MT_SET_ACCESS_REQUIRE_IDENTITY);
+	s->allow_private = mt_settings_bool(settings, MT_SET_ACCESS_ALLOW_PRIVATE);
+	s->tls = mt_tls_server_ref(tls);
+	s->host_addrs = calloc(host_count + 1, sizeof(*s->host_addrs));
+	if (s->host_addrs == NULL) {
+		goto out;
+	}
+	if (host_count > 0) {
+		memcpy(s->host_addrs, hosts, host_count * sizeof(*hosts));
+	}
+	s->host_addr_count = host_count;
+	rv = mt_store_client_each(store, add_client, &g);
+	if (rv != 0) {
+		goto out;
+	}
+	if (s->client_count > 0) {
+		qsort(s->clients, s->client_count, sizeof(*s->clients), by_fingerprint);
+	}
+	*out = s;
+	s = NULL;
+out:
+	mt_snapshot_unref(s);
+	return rv;
+}

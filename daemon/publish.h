@@ -1,0 +1,27 @@
+/* Builds what workers work by: TLS credentials and snapshots, from the store and the settings.
+ * Control thread. */
+#pragma once
+
+#include "daemon/snapshot.h"
+#include "proto/quic/tls.h"
+#include "proto/wire/err.h"
+#include "store/store.h"
+
+#include <stddef.h>
+
+/* Makes sure that the appliance has its authority and a server certificate with at least 30 days
+ * left: makes what is missing and renews what runs out. `*changed` says whether something was
+ * written.
+ */
+int mt_publish_ensure_certs(
+	struct mt_store *store, bool *changed, char *why, size_t why_cap) MT_MUST_CHECK;
+
+/* Credentials from the stored certificates; the caller owns the reference. */
+int mt_publish_tls(struct mt_tls_server **out, struct mt_store *store,
+	const struct mt_settings *settings, char *why, size_t why_cap) MT_MUST_CHECK;
+
+/* A snapshot with one reference, the caller's. Copies `settings` and `hosts`, takes a reference to
+ * `tls`. */
+int mt_publish_snapshot(struct mt_snapshot **out, struct mt_store *store,
+	const struct mt_settings *settings, struct mt_tls_server *tls, const struct mt_addr *hosts,
+	size_t host_count) MT_MUST_CHECK;
