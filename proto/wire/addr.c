@@ -470,6 +470,32 @@ int mt_host_parse(
 	return 0;
 }
 
+int mt_host_split(const char **host, size_t *host_len, uint16_t *port, const char *text, size_t len)
+{
+	const char *close = len > 0 && text[0] == '[' ? memchr(text, ']', len) : NULL;
+	const char *colon = close != NULL ? memchr(close, ':', len - (size_t)(close - text))
+					  : memchr(text, ':', len);
+	size_t n = len;
+	uint32_t number = 0;
+	enum mt_host_kind kind = MT_HOST_NAME;
+	struct mt_addr addr;
+
+	/* Two colons outside brackets: an IPv6 literal, which cannot carry a port that way. */
+	if (colon != NULL && (close != NULL || memrchr(text, ':', len) == colon)) {
+		n = (size_t)(colon - text);
+		if (parse_decimal(&number, colon + 1, len - n - 1, UINT16_MAX) < 0 || number == 0) {
+			return MT_E_MALFORMED;
+		}
+	}
+	if (mt_host_parse(&kind, &addr, text, n, (uint16_t)number) < 0) {
+		return MT_E_MALFORMED;
+	}
+	*host = close != NULL ? text + 1 : text;
+	*host_len = close != NULL ? n - 2 : n;
+	*port = (uint16_t)number;
+	return 0;
+}
+
 struct range {
 	uint8_t prefix[16];
 	uint8_t bits;

@@ -60,6 +60,13 @@ enum mt_host_kind {
 int mt_host_parse(enum mt_host_kind *kind, struct mt_addr *out, const char *host, size_t len,
 	uint16_t port) MT_MUST_CHECK;
 
+/* Splits "HOST", "HOST:PORT", a bare IPv6 literal, "[IPv6]" or "[IPv6]:PORT". `*host` borrows from
+ * `text` and has no brackets; `*port` is 0 when none is written, 0 itself is refused. The host must
+ * pass mt_host_parse. MT_E_MALFORMED.
+ */
+int mt_host_split(const char **host, size_t *host_len, uint16_t *port, const char *text,
+	size_t len) MT_MUST_CHECK;
+
 enum mt_addr_scope {
 	MT_SCOPE_GLOBAL,  /* allowed unless a rule refuses */
 	MT_SCOPE_PRIVATE, /* RFC 1918, 100.64/10, loopback, fc00::/7: access.allow_private lifts it */

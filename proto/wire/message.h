@@ -24,7 +24,7 @@ int mt_message_parse_request(json_t **root, const char **verb, json_t **args, co
 	char *why, size_t why_cap) MT_MUST_CHECK;
 /* Takes `args` (may be NULL). Returns a line with its newline for free(), NULL without memory. */
 char *mt_message_format_request(const char *verb, json_t *args);
-/* Takes `result`. */
+/* Takes `result`; NULL counts as no memory. All three return NULL without memory. */
 char *mt_message_format_result(json_t *result);
 char *mt_message_format_error(const char *code, const char *message, const char *next);
 /* Reads an answer: 0 and `*result` borrowed from `*root`; or MT_E_DENIED with `*error` set to the

@@ -16,7 +16,7 @@ enum mt_setting_type {
 	MT_SETTING_SIZE,     /* bytes; suffixes K M G T (powers of 1000) and Ki Mi Gi Ti */
 	MT_SETTING_DURATION, /* seconds; suffixes s m h d */
 	MT_SETTING_ENUM,     /* one of `choices` */
-	MT_SETTING_ADDRS,    /* comma list of IP:PORT, or empty where `minimum` is 0 */
+	MT_SETTING_ADDRS,    /* comma list of `minimum` to `maximum` IP:PORT */
 	MT_SETTING_TEXT,     /* free text up to `maximum` bytes */
 };
 
