@@ -15,12 +15,14 @@ struct mt_udp_socket {
 	struct mt_addr local;  /* as bound, with the real port */
 	bool wildcard;         /* bound to any address: answers carry the address that was addressed */
 	bool gso;              /* switched off when the kernel or the device refuses (EIO, EINVAL) */
+	bool blocked;          /* the last mt_udp_tx_flush left packets for it: wait until it is writable */
 };
 
 struct mt_udp_options {
 	bool reuse_port;
 	size_t buffer_bytes; /* SO_RCVBUF, SO_SNDBUF; 0 = 4 MiB. Less than asked for is no error. */
-	bool connect_ok;     /* client: do not fix the source address of outgoing packets */
+	bool connect_ok;     /* client: do not fix the source address of outgoing packets. With a wildcard bind
+				the local address of every path is then the wildcard itself. */
 };
 
 /* Opens, sets up (non-blocking, GRO, ECN, packet information, IP_PMTUDISC_PROBE, IPV6_V6ONLY) and binds. */
@@ -28,6 +30,8 @@ int mt_udp_open(struct mt_udp_socket *out, const struct mt_addr *bind, const str
 void mt_udp_close(struct mt_udp_socket *s); /* repeated calls do nothing */
 /* Attaches the steering program to the group that `s` belongs to (see steer.h). */
 int mt_udp_steer(struct mt_udp_socket *s, uint8_t workers, uint8_t tag) MT_MUST_CHECK;
+
+#define MT_UDP_RX_MESSAGES 16 /* a batch; fewer mean that the socket is empty */
 
 /* Receive buffers of one thread, shared by its sockets. */
 struct mt_udp_rx;
@@ -61,5 +65,6 @@ struct mt_udp_tx_stats {
 	uint64_t messages;
 	uint64_t gso_fallbacks;
 	uint64_t blocked;
+	uint64_t dropped; /* messages that the kernel refused, or whose socket is gone */
 };
 const struct mt_udp_tx_stats *mt_udp_tx_stats(const struct mt_udp_tx *tx);
