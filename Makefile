@@ -177,7 +177,7 @@ fuzz: $(FUZZERS)
 	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/run-fuzz $(FUZZERS)
 
 # ---- real programs ----
-# A QUIC client that is not ngtcp2, in Go; see tests/integration/interop/README.md.
+# A QUIC client that is not ngtcp2, in Go.
 INTEROP := build/interop
 GOCODE  ?= /usr/share/gocode
 INTEROP_TAGS := $(if $(wildcard $(GOCODE)/src/github.com/quic-go/quic-go/*.go),,quicgo_old)
