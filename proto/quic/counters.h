@@ -20,30 +20,29 @@ static inline uint64_t mt_counter_get(const mt_counter *counter)
 
 /* What an endpoint counts. Gauges are set, not added. */
 struct mt_quic_counters {
-	mt_counter packets_received;   /* UDP payloads handed to the endpoint */
+	mt_counter packets_received; /* UDP payloads handed to the endpoint */
 	mt_counter packets_sent;
 	mt_counter wire_bytes_received;
 	mt_counter wire_bytes_sent;
-	mt_counter packets_invalid;    /* too short, malformed, not for us */
-	mt_counter packets_foreign;    /* handed to the worker that owns them */
-	mt_counter packets_lost;       /* declared lost by connections that have ended */
+	mt_counter packets_invalid; /* too short, malformed, not for us */
+	mt_counter packets_foreign; /* handed to the worker that owns them */
 	mt_counter version_negotiations;
 	mt_counter retries;
 	mt_counter tokens_invalid;
 	mt_counter stateless_resets;
-	mt_counter connections_total;  /* handshakes completed */
-	mt_counter connections_active; /* gauge: handshake completed, not yet closed */
+	mt_counter connections_total;     /* handshakes completed */
+	mt_counter connections_active;    /* gauge: handshake completed, not yet closed */
 	mt_counter connections_half_open; /* gauge */
-	mt_counter connections_failed; /* ended before the handshake completed */
-	mt_counter connections_refused; /* by a cap or a limit, without state */
-	mt_counter identity_refused;   /* no, unknown, revoked identity */
-	mt_counter timeouts;           /* idle and handshake timeouts */
-	mt_counter migrations;         /* paths validated after an address change */
+	mt_counter connections_failed;    /* ended before the handshake completed */
+	mt_counter connections_refused;   /* by a cap or a limit, without state */
+	mt_counter identity_refused;      /* no, unknown, revoked identity */
+	mt_counter timeouts;              /* idle and handshake timeouts */
+	mt_counter migrations;            /* paths validated after an address change */
 	mt_counter streams_opened;
 	mt_counter streams_closed;
 	mt_counter datagrams_received;
 	mt_counter datagrams_sent;
-	mt_counter datagrams_dropped;  /* queue full or too large for the path */
-	mt_counter crypto_floods;      /* closed for too many CRYPTO bytes */
-	mt_counter protocol_errors;    /* connections closed for a peer's violation */
+	mt_counter datagrams_dropped; /* queue full or too large for the path */
+	mt_counter crypto_floods;     /* closed for too many CRYPTO bytes */
+	mt_counter protocol_errors;   /* connections closed for a peer's violation */
 };

@@ -1,8 +1,9 @@
-/* A QUIC endpoint: many connections, no I/O, no clock. Packets come in by mt_endpoint_receive, go out through
- * struct mt_tx, and time is whatever the caller says (nanoseconds, never backwards).
+/* A QUIC endpoint: many connections, no I/O, no clock. Packets come in by mt_endpoint_receive, go
+ * out through struct mt_tx, and time is whatever the caller says (nanoseconds, never backwards).
  *
- * One turn of the caller's loop: receive everything that is there; mt_endpoint_expire; mt_endpoint_dispatch (events);
- * mt_endpoint_flush; sleep until mt_endpoint_expiry. All calls belong to one thread.
+ * One turn of the caller's loop: receive everything that is there; mt_endpoint_expire;
+ * mt_endpoint_dispatch (events); mt_endpoint_flush; sleep until mt_endpoint_expiry. All calls
+ * belong to one thread.
  */
 #pragma once
 
@@ -18,15 +19,15 @@
 
 struct mt_endpoint;
 
-#define MT_CID_LEN          10 /* our connection ids: worker(1) tag(1) random(8) */
-#define MT_SECRET_LEN       32
-#define MT_TX_BATCH_BYTES   65536
-#define MT_HALF_OPEN_MAX    1000
-#define MT_HALF_OPEN_RETRY  100
+#define MT_CID_LEN              10 /* our connection ids: worker(1) tag(1) random(8) */
+#define MT_SECRET_LEN           32
+#define MT_TX_BATCH_BYTES       65536
+#define MT_HALF_OPEN_MAX        1000
+#define MT_HALF_OPEN_RETRY      100
 #define MT_HANDSHAKE_TIMEOUT_NS 5000000000ull
-#define MT_STREAM_UNSENT_MAX (256 * 1024)
-#define MT_DATAGRAMS_OUT_MAX 32
-#define MT_CRYPTO_BYTES_MAX (64 * 1024)
+#define MT_STREAM_UNSENT_MAX    (256 * 1024)
+#define MT_DATAGRAMS_OUT_MAX    32
+#define MT_CRYPTO_BYTES_MAX     (64 * 1024)
 
 /* `socket` says by which socket a path is reached; the endpoint only carries it. */
 struct mt_path {
@@ -35,13 +36,14 @@ struct mt_path {
 	void *socket;
 };
 
-/* Where packets go. `reserve` gives MT_TX_BATCH_BYTES of room, or NULL while the way out is blocked (the endpoint
- * tries again at the next flush). `commit` sends `len` bytes from the start of that room as packets of `segment`
- * bytes, the last one possibly shorter, with the ECN bits `ecn`.
+/* Where packets go. `reserve` gives MT_TX_BATCH_BYTES of room, or NULL while the way out is blocked
+ * (the endpoint tries again at the next flush). `commit` sends `len` bytes from the start of that
+ * room as packets of `segment` bytes, the last one possibly shorter, with the ECN bits `ecn`.
  */
 struct mt_tx {
 	uint8_t *(*reserve)(void *user);
-	void (*commit)(void *user, const struct mt_path *path, unsigned ecn, size_t len, size_t segment);
+	void (*commit)(
+		void *user, const struct mt_path *path, unsigned ecn, size_t len, size_t segment);
 	void *user;
 };
 
@@ -50,54 +52,59 @@ struct mt_endpoint_events {
 	int (*authorize)(void *user, const uint8_t *fingerprint);
 	/* A handshake completed (server), or was confirmed (client). */
 	void (*on_established)(void *user, struct mt_conn *c);
-	/* The peer opened a stream: set its handler; it is the user's until released. NULL: refused. */
+	/* The peer opened a stream: set its handler; it is the user's until released. NULL:
+	 * refused. */
 	void (*on_stream)(void *user, struct mt_conn *c, struct mt_stream *s);
-	/* A datagram arrived; borrowed for the call, which comes from inside mt_endpoint_receive: only
-	 * mt_conn_send_datagram, mt_conn_user and the getters of a connection may be called.
+	/* A datagram arrived; borrowed for the call, which comes from inside mt_endpoint_receive:
+	 * only mt_conn_send_datagram, mt_conn_user and the getters of a connection may be called.
 	 */
 	void (*on_datagram)(void *user, struct mt_conn *c, const uint8_t *data, size_t len);
 	/* mt_conn_datagram_room has grown from 0. */
 	void (*on_datagram_room)(void *user, struct mt_conn *c);
 	/* mt_conn_streams_left has grown. */
 	void (*on_streams_left)(void *user, struct mt_conn *c);
-	/* The connection has ended; its streams' on_end come first. The connection is freed afterwards. Called
-	 * for every connection that on_established was called for or that mt_endpoint_connect made.
+	/* The connection has ended; its streams' on_end come first. The connection is freed
+	 * afterwards. Called for every connection that on_established was called for or that
+	 * mt_endpoint_connect made.
 	 */
 	void (*on_end)(void *user, struct mt_conn *c, const struct mt_conn_end *end);
-	/* A packet whose connection id belongs to another worker of this process; borrowed for the call. */
-	void (*on_foreign)(void *user, uint8_t worker, const struct mt_path *path, unsigned ecn, const uint8_t *data,
-		size_t len);
+	/* A packet whose connection id belongs to another worker of this process; borrowed for the
+	 * call. */
+	void (*on_foreign)(void *user, uint8_t worker, const struct mt_path *path, unsigned ecn,
+		const uint8_t *data, size_t len);
 	void *user;
 };
 
 /* What can be changed while running; it holds for new connections, the caps at once. */
 struct mt_endpoint_limits {
-	uint64_t max_connections;       /* of this endpoint */
-	uint64_t max_streams;           /* bidirectional, a connection */
+	uint64_t max_connections; /* of this endpoint */
+	uint64_t max_streams;     /* bidirectional, a connection */
 	uint64_t idle_timeout_ns;
-	uint64_t max_stream_window;     /* bytes */
+	uint64_t max_stream_window; /* bytes */
 	uint64_t max_conn_window;
-	uint64_t max_new_per_sec;       /* 0 = no limit */
-	uint16_t max_udp_payload;       /* 1200 to 65527 */
+	uint64_t max_new_per_sec; /* 0 = no limit */
+	uint16_t max_udp_payload; /* 1200 to 65527 */
 	enum { MT_CC_CUBIC, MT_CC_BBR, MT_CC_RENO } congestion_control;
 };
 
 struct mt_endpoint_config {
-	struct mt_mem *mem;                 /* borrowed */
-	struct mt_quic_counters *counters;  /* borrowed */
+	struct mt_mem *mem;                /* borrowed */
+	struct mt_quic_counters *counters; /* borrowed */
 	struct mt_endpoint_events events;
 	struct mt_endpoint_limits limits;
 	struct mt_tx tx;
-	uint8_t worker;        /* first byte of our connection ids */
+	uint8_t worker; /* first byte of our connection ids */
 	uint8_t worker_count;
-	uint8_t tag;           /* second byte: the process' generation */
+	uint8_t tag;                   /* second byte: the process' generation */
 	uint8_t secret[MT_SECRET_LEN]; /* persistent: stateless resets and tokens derive from it */
 	struct mt_tls_server *tls;     /* server: referenced; NULL: accepts nobody */
 };
 
 /* MT_E_RANGE for limits that cannot work, -ENOMEM. */
-int mt_endpoint_new(struct mt_endpoint **out, const struct mt_endpoint_config *config) MT_MUST_CHECK;
-/* Ends every connection without a word and without events. Streams must have been released before. */
+int mt_endpoint_new(
+	struct mt_endpoint **out, const struct mt_endpoint_config *config) MT_MUST_CHECK;
+/* Ends every connection without a word and without events. Streams must have been released before.
+ */
 void mt_endpoint_free(struct mt_endpoint *ep);
 
 void mt_endpoint_set_limits(struct mt_endpoint *ep, const struct mt_endpoint_limits *limits);
@@ -105,9 +112,10 @@ void mt_endpoint_set_tls(struct mt_endpoint *ep, struct mt_tls_server *tls);
 /* Refuses new connections (CONNECTION_REFUSED) while set. */
 void mt_endpoint_set_draining(struct mt_endpoint *ep, bool draining);
 
-/* One UDP payload, or several of `segment` bytes (UDP_GRO; 0 = one). Memory is borrowed for the call. */
-void mt_endpoint_receive(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn, const uint8_t *data, size_t len,
-	size_t segment, uint64_t now_ns);
+/* One UDP payload, or several of `segment` bytes (UDP_GRO; 0 = one). Memory is borrowed for the
+ * call. */
+void mt_endpoint_receive(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
+	const uint8_t *data, size_t len, size_t segment, uint64_t now_ns);
 void mt_endpoint_expire(struct mt_endpoint *ep, uint64_t now_ns);
 void mt_endpoint_dispatch(struct mt_endpoint *ep, uint64_t now_ns);
 /* Writes what can be written. Returns false when mt_tx was blocked with more to send. */
@@ -116,11 +124,12 @@ bool mt_endpoint_flush(struct mt_endpoint *ep, uint64_t now_ns);
 uint64_t mt_endpoint_expiry(const struct mt_endpoint *ep);
 
 /* Client: starts a connection; on_established or on_end follows. `tls` is referenced. */
-int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path, struct mt_tls_client *tls, uint64_t now_ns,
-	struct mt_conn **out) MT_MUST_CHECK;
+int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path,
+	struct mt_tls_client *tls, uint64_t now_ns, struct mt_conn **out) MT_MUST_CHECK;
 
 size_t mt_endpoint_count(const struct mt_endpoint *ep); /* connections, half-open ones included */
 /* Calls `fn` for every established connection; `fn` may close connections. */
-void mt_endpoint_each(struct mt_endpoint *ep, void (*fn)(struct mt_conn *c, void *user), void *user);
+void mt_endpoint_each(
+	struct mt_endpoint *ep, void (*fn)(struct mt_conn *c, void *user), void *user);
 /* The established connection with this serial, or NULL. */
 struct mt_conn *mt_endpoint_find(struct mt_endpoint *ep, uint64_t serial);

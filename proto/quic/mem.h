@@ -1,6 +1,6 @@
 /* Per-thread memory of the data path: exact size classes carved from slabs, so that a steady state
- * allocates nothing from the heap, and fixed-size chunks for stream data. Not thread-safe: one pool a
- * thread. Built with AddressSanitizer every allocation goes to the heap, so that it is watched.
+ * allocates nothing from the heap, and fixed-size chunks for stream data. Not thread-safe: one pool
+ * a thread. Built with AddressSanitizer every allocation goes to the heap, so that it is watched.
  */
 #pragma once
 

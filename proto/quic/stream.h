@@ -1,10 +1,10 @@
-/* Streams of a connection (RFC 9000, section 2), used like a pair of bounded queues. All calls belong to
- * the endpoint's thread. Events are delivered from mt_endpoint_dispatch, never from inside another call, so a
- * handler may call anything here.
+/* Streams of a connection (RFC 9000, section 2), used like a pair of bounded queues. All calls
+ * belong to the endpoint's thread. Events are delivered from mt_endpoint_dispatch, never from
+ * inside another call, so a handler may call anything here.
  *
  * Life: a stream that the connection announces (on_stream) or opens belongs to its user until
- * mt_stream_release. When the connection ends first, the stream stays readable with what had arrived;
- * mt_stream_is_detached says so and on_end has told why.
+ * mt_stream_release. When the connection ends first, the stream stays readable with what had
+ * arrived; mt_stream_is_detached says so and on_end has told why.
  */
 #pragma once
 
@@ -34,7 +34,8 @@ struct mt_stream_handler {
 	void (*on_end)(struct mt_stream *s, int err, void *user);
 };
 
-void mt_stream_set_handler(struct mt_stream *s, const struct mt_stream_handler *handler, void *user);
+void mt_stream_set_handler(
+	struct mt_stream *s, const struct mt_stream_handler *handler, void *user);
 struct mt_conn *mt_stream_conn(struct mt_stream *s); /* NULL once detached */
 int64_t mt_stream_id(const struct mt_stream *s);
 bool mt_stream_is_detached(const struct mt_stream *s);
@@ -50,14 +51,15 @@ bool mt_stream_fin_received(const struct mt_stream *s);
 /* Asks the peer to stop (STOP_SENDING); what arrives later is dropped. */
 void mt_stream_stop(struct mt_stream *s, uint64_t app_code);
 
-/* Sending. Reserve gives up to `max` pieces of free buffer of at most mt_stream_send_space bytes; read into them
- * in order, then commit how many bytes were filled. Nothing else of this stream may be called between.
- * A reserve of 0 pieces means no space, or no memory.
+/* Sending. Reserve gives up to `max` pieces of free buffer of at most mt_stream_send_space bytes;
+ * read into them in order, then commit how many bytes were filled. Nothing else of this stream may
+ * be called between. A reserve of 0 pieces means no space, or no memory.
  */
 size_t mt_stream_send_space(const struct mt_stream *s);
 size_t mt_stream_reserve(struct mt_stream *s, struct iovec *iov, size_t max);
 void mt_stream_commit(struct mt_stream *s, size_t len);
-/* Copies `len` bytes in. All or nothing: MT_E_AGAIN without space, MT_E_CLOSED after FIN or reset. */
+/* Copies `len` bytes in. All or nothing: MT_E_AGAIN without space, MT_E_CLOSED after FIN or reset.
+ */
 int mt_stream_send(struct mt_stream *s, const void *data, size_t len) MT_MUST_CHECK;
 /* FIN behind what was committed. Repeated calls do nothing. */
 void mt_stream_send_fin(struct mt_stream *s);

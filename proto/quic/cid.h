@@ -1,0 +1,39 @@
+/* Connection ids (RFC 9000, section 5.1): which connection owns which, in one keyed hash table. */
+#pragma once
+
+#include "proto/quic/mem.h"
+#include "proto/wire/err.h"
+
+#include <ngtcp2/ngtcp2.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Whoever owns ids: a connection, or what is left of one that has closed. */
+struct mt_cid_owner {
+	enum { MT_OWNER_CONN, MT_OWNER_CLOSING } kind;
+	struct mt_cid *ids; /* this owner's entries */
+	unsigned count;
+};
+
+struct mt_cid {
+	struct mt_cid *next_in_bucket;
+	struct mt_cid *next_of_owner;
+	struct mt_cid_owner *owner;
+	uint8_t len;
+	uint8_t data[NGTCP2_MAX_CIDLEN];
+};
+
+struct mt_cid_table;
+
+struct mt_cid_table *mt_cid_table_new(struct mt_mem *mem, const uint8_t key[16]);
+void mt_cid_table_free(struct mt_cid_table *table);
+/* An id that is there already keeps its owner: MT_E_EXISTS. */
+int mt_cid_add(struct mt_cid_table *table, struct mt_cid_owner *owner, const uint8_t *data,
+	size_t len) MT_MUST_CHECK;
+void mt_cid_remove(
+	struct mt_cid_table *table, struct mt_cid_owner *owner, const uint8_t *data, size_t len);
+void mt_cid_remove_all(struct mt_cid_table *table, struct mt_cid_owner *owner);
+/* Hands all ids of `from` to `to`. */
+void mt_cid_move_all(struct mt_cid_owner *from, struct mt_cid_owner *to);
+struct mt_cid_owner *mt_cid_find(const struct mt_cid_table *table, const uint8_t *data, size_t len);
+size_t mt_cid_count(const struct mt_cid_table *table);

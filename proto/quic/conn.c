@@ -1,0 +1,609 @@
+#include "proto/quic/impl.h"
+#include "proto/wire/request.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <ngtcp2/ngtcp2_crypto_gnutls.h>
+#include <string.h>
+
+#define INITIAL_STREAM_WINDOW (256u * 1024)
+#define INITIAL_CONN_WINDOW   (16u * 1024 * 1024)
+#define CID_LIMIT             4u
+#define CLOSE_PTOS            3u
+
+static ngtcp2_conn *get_qc(ngtcp2_crypto_conn_ref *ref)
+{
+	return ((struct mt_conn *)ref->user_data)->qc;
+}
+
+static int on_authorize(void *user, const uint8_t *fingerprint)
+{
+	struct mt_conn *c = user;
+	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
+	int alert = ev->authorize ? ev->authorize(ev->user, fingerprint) : 0;
+
+	if (alert != 0) {
+		mt_count(&c->ep->cfg.counters->identity_refused, 1);
+	}
+	return alert;
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Path MTU probes: the ceiling first, then what common links carry (1,500 bytes less tunnels'
+ * headers). */
+static size_t pmtud_probes(uint16_t probes[5], uint16_t ceiling)
+{
+	static const uint16_t common[] = {1444, 1406, 1342, 1232};
+	size_t n = 0;
+
+	if (ceiling > NGTCP2_MAX_UDP_PAYLOAD_SIZE) {
+		probes[n++] = ceiling;
+	}
+	for (size_t i = 0; i < sizeof(common) / sizeof(common[0]); i++) {
+		if (common[i] < ceiling) {
+			probes[n++] = common[i];
+		}
+	}
+	return n;
+}
+
+static void fill_settings(struct mt_conn *c, ngtcp2_settings *settings, uint16_t probes[5])
+{
+	const struct mt_endpoint_limits *limits = &c->ep->cfg.limits;
+
+	ngtcp2_settings_default(settings);
+	settings->initial_ts = c->ep->now_ns;
+	settings->handshake_timeout = MT_HANDSHAKE_TIMEOUT_NS;
+	settings->max_window = limits->max_conn_window;
+	settings->max_stream_window = limits->max_stream_window;
+	settings->max_tx_udp_payload_size = limits->max_udp_payload;
+	settings->cc_algo = limits->congestion_control == MT_CC_BBR    ? NGTCP2_CC_ALGO_BBR
+			    : limits->congestion_control == MT_CC_RENO ? NGTCP2_CC_ALGO_RENO
+								       : NGTCP2_CC_ALGO_CUBIC;
+	settings->pmtud_probeslen = pmtud_probes(probes, limits->max_udp_payload);
+	settings->pmtud_probes = settings->pmtud_probeslen ? probes : NULL;
+	settings->no_pmtud = settings->pmtud_probeslen == 0;
+}
+
+static void fill_params(struct mt_conn *c, ngtcp2_transport_params *params)
+{
+	const struct mt_endpoint_limits *limits = &c->ep->cfg.limits;
+
+	ngtcp2_transport_params_default(params);
+	params->initial_max_stream_data_bidi_local =
+		smaller(INITIAL_STREAM_WINDOW, limits->max_stream_window);
+	params->initial_max_stream_data_bidi_remote = params->initial_max_stream_data_bidi_local;
+	params->initial_max_data = smaller(INITIAL_CONN_WINDOW, limits->max_conn_window);
+	params->initial_max_streams_bidi = c->server ? limits->max_streams : 0;
+	params->initial_max_streams_uni = 0;
+	params->max_idle_timeout = limits->idle_timeout_ns;
+	params->max_datagram_frame_size = 65535;
+	params->active_connection_id_limit = CID_LIMIT;
+	params->grease_quic_bit = 1;
+}
+
+static int init_qc_server(struct mt_conn *c, const struct mt_conn_new *how)
+{
+	ngtcp2_settings settings;
+	ngtcp2_transport_params params;
+	uint16_t probes[5];
+	ngtcp2_path path;
+	ngtcp2_cid scid;
+	int rc;
+
+	rc = mt_endpoint_new_cid(c->ep, &scid);
+	if (rc != 0) {
+		return rc;
+	}
+	fill_settings(c, &settings, probes);
+	fill_params(c, &params);
+	params.original_dcid = how->odcid ? *how->odcid : how->hd->dcid;
+	params.original_dcid_present = 1;
+	if (how->odcid) {
+		params.retry_scid = how->hd->dcid;
+		params.retry_scid_present = 1;
+		settings.token = how->hd->token;
+		settings.tokenlen = how->hd->tokenlen;
+		settings.token_type = NGTCP2_TOKEN_TYPE_RETRY;
+	}
+	params.stateless_reset_token_present = 1;
+	if (ngtcp2_crypto_generate_stateless_reset_token(
+		    params.stateless_reset_token, c->ep->reset_secret, MT_SECRET_LEN, &scid) != 0) {
+		return MT_E_TLS;
+	}
+	rc = mt_cid_add(c->ep->cids, &c->owner, scid.data, scid.datalen);
+	if (rc == 0) {
+		rc = mt_cid_add(c->ep->cids, &c->owner, how->hd->dcid.data, how->hd->dcid.datalen);
+	}
+	if (rc != 0) {
+		return rc;
+	}
+	mt_ngtcp2_path(&path, how->path);
+	rc = ngtcp2_conn_server_new(&c->qc, &how->hd->scid, &scid, &path, how->hd->version,
+		mt_conn_callbacks(true), &settings, &params, mt_mem_ngtcp2(c->ep->cfg.mem), c);
+	if (rc != 0) {
+		return rc == NGTCP2_ERR_NOMEM ? -ENOMEM : MT_E_QUIC;
+	}
+	rc = mt_tls_session_init_server(&c->tls, c->ep->cfg.tls, on_authorize, c);
+	if (rc != 0) {
+		return rc;
+	}
+	return ngtcp2_crypto_gnutls_configure_server_session(c->tls.session) == 0 ? 0 : MT_E_TLS;
+}
+
+static int init_qc_client(struct mt_conn *c, const struct mt_conn_new *how)
+{
+	ngtcp2_settings settings;
+	ngtcp2_transport_params params;
+	uint16_t probes[5];
+	ngtcp2_path path;
+	ngtcp2_cid scid, dcid;
+	int rc;
+
+	rc = mt_endpoint_new_cid(c->ep, &scid);
+	if (rc == 0) {
+		rc = mt_cid_add(c->ep->cids, &c->owner, scid.data, scid.datalen);
+	}
+	if (rc != 0) {
+		return rc;
+	}
+	dcid.datalen = 18;
+	mt_endpoint_random(dcid.data, dcid.datalen);
+	fill_settings(c, &settings, probes);
+	fill_params(c, &params);
+	mt_ngtcp2_path(&path, how->path);
+	rc = ngtcp2_conn_client_new(&c->qc, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1,
+		mt_conn_callbacks(false), &settings, &params, mt_mem_ngtcp2(c->ep->cfg.mem), c);
+	if (rc != 0) {
+		return rc == NGTCP2_ERR_NOMEM ? -ENOMEM : MT_E_QUIC;
+	}
+	rc = mt_tls_session_init_client(&c->tls, how->tls_client);
+	if (rc != 0) {
+		return rc;
+	}
+	return ngtcp2_crypto_gnutls_configure_client_session(c->tls.session) == 0 ? 0 : MT_E_TLS;
+}
+
+int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt_conn **out)
+{
+	struct mt_conn *c = mt_mem_calloc(ep->cfg.mem, sizeof(*c));
+	int rc;
+
+	if (!c) {
+		return -ENOMEM;
+	}
+	c->owner.kind = MT_OWNER_CONN;
+	c->ep = ep;
+	c->server = how->hd != NULL;
+	c->serial = ++ep->next_serial;
+	c->last_received_ns = ep->now_ns;
+	c->info.local = how->path->local;
+	c->info.remote = how->path->remote;
+	mt_expiry_init(&c->expiry, false);
+	TAILQ_INIT(&c->streams);
+	TAILQ_INIT(&c->sendable);
+	ngtcp2_ccerr_default(&c->close_err);
+	c->ref = (ngtcp2_crypto_conn_ref){.get_conn = get_qc, .user_data = c};
+
+	rc = c->server ? init_qc_server(c, how) : init_qc_client(c, how);
+	if (rc != 0) {
+		ngtcp2_conn_del(c->qc);
+		mt_tls_session_deinit(&c->tls);
+		mt_cid_remove_all(ep->cids, &c->owner);
+		mt_mem_release(ep->cfg.mem, c);
+		return rc;
+	}
+	gnutls_session_set_ptr(c->tls.session, &c->ref);
+	ngtcp2_conn_set_tls_native_handle(c->qc, c->tls.session);
+	TAILQ_INSERT_TAIL(&ep->all, c, all);
+	ep->count++;
+	if (c->server) {
+		ep->half_open++;
+		atomic_store_explicit(&ep->cfg.counters->connections_half_open, ep->half_open,
+			memory_order_relaxed);
+	}
+	mt_conn_mark_dirty(c);
+	*out = c;
+	return 0;
+}
+
+void mt_conn_drop_tls(struct mt_conn *c)
+{
+	if (c->qc) {
+		ngtcp2_conn_set_tls_native_handle(c->qc, NULL);
+	}
+	mt_tls_session_deinit(&c->tls);
+}
+
+void mt_conn_free_datagrams(struct mt_conn *c)
+{
+	struct mt_datagram_out *d;
+
+	while ((d = c->dgram_head)) {
+		c->dgram_head = d->next;
+		mt_mem_release(c->ep->cfg.mem, d);
+	}
+	c->dgram_tail = NULL;
+	c->dgram_count = 0;
+}
+
+void mt_conn_free(struct mt_conn *c)
+{
+	assert(!c->qc && TAILQ_EMPTY(&c->streams));
+	mt_mem_release(c->ep->cfg.mem, c);
+}
+
+void mt_conn_mark_dirty(struct mt_conn *c)
+{
+	if (!c->is_dirty && !c->ended) {
+		c->is_dirty = true;
+		TAILQ_INSERT_TAIL(&c->ep->dirty, c, dirty);
+	}
+}
+
+void mt_conn_raise(struct mt_conn *c, unsigned events)
+{
+	c->events |= events;
+	if (!c->is_ready && !c->ended) {
+		c->is_ready = true;
+		TAILQ_INSERT_TAIL(&c->ep->ready, c, ready);
+	}
+}
+
+void mt_conn_rearm(struct mt_conn *c)
+{
+	if (c->ended) {
+		return;
+	}
+	if (mt_expiry_set(&c->ep->expiries, &c->expiry, ngtcp2_conn_get_expiry(c->qc)) != 0) {
+		/* No room in the queue: without a timer the connection would hang, so it goes. */
+		mt_conn_fail(c, NGTCP2_ERR_NOMEM);
+	}
+}
+
+static void set_end_from_ccerr(struct mt_conn *c, const ngtcp2_ccerr *e, bool by_peer)
+{
+	size_t n = e->reason ? smaller(e->reasonlen, sizeof(c->end.reason) - 1) : 0;
+
+	c->end.by_peer = by_peer;
+	c->end.is_app = e->type == NGTCP2_CCERR_TYPE_APPLICATION;
+	c->end.code = e->error_code;
+	if (!c->end.is_app && e->error_code >= NGTCP2_CRYPTO_ERROR && e->error_code <= 0x1ff) {
+		c->end.alert = (int)(e->error_code - NGTCP2_CRYPTO_ERROR);
+	}
+	if (n > 0) {
+		memcpy(c->end.reason, e->reason, n);
+	}
+	c->end.reason[n] = '\0';
+	c->end.err = c->end.alert ? MT_E_TLS : c->end.is_app || by_peer ? MT_E_CLOSED : MT_E_QUIC;
+}
+
+void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len, bool keep_ids)
+{
+	struct mt_endpoint *ep = c->ep;
+	struct mt_stream *s, *next;
+	struct mt_conn_info info;
+	struct mt_closing *closing = NULL;
+	ngtcp2_duration pto;
+
+	if (c->ended) {
+		return;
+	}
+	mt_conn_get_info(c, &info);
+	c->info = info;
+	if (c->tls.error != 0 && !c->end.by_peer) {
+		c->end.err = c->tls.error;
+	}
+	if (keep_ids) {
+		pto = ngtcp2_conn_get_pto(c->qc);
+		closing = mt_closing_new(ep, c, packet, packet_len, ep->now_ns + CLOSE_PTOS * pto);
+	}
+	if (!closing) {
+		mt_cid_remove_all(ep->cids, &c->owner);
+	}
+	c->ended = true;
+	for (s = TAILQ_FIRST(&c->streams); s; s = next) {
+		next = TAILQ_NEXT(s, of_conn);
+		mt_stream_detach(s, c->end.err ? c->end.err : MT_E_CLOSED);
+	}
+	mt_conn_free_datagrams(c);
+	ngtcp2_conn_del(c->qc);
+	c->qc = NULL;
+	mt_tls_session_deinit(&c->tls);
+	mt_expiry_remove(&ep->expiries, &c->expiry);
+	if (c->is_dirty) {
+		TAILQ_REMOVE(&ep->dirty, c, dirty);
+	}
+	if (c->is_ready) {
+		TAILQ_REMOVE(&ep->ready, c, ready);
+	}
+	TAILQ_REMOVE(&ep->all, c, all);
+	ep->count--;
+	if (c->established) {
+		mt_count(&ep->cfg.counters->connections_active, (uint64_t)-1);
+	} else {
+		mt_count(&ep->cfg.counters->connections_failed, 1);
+		if (c->server) {
+			ep->half_open--;
+			atomic_store_explicit(&ep->cfg.counters->connections_half_open,
+				ep->half_open, memory_order_relaxed);
+		}
+	}
+	TAILQ_INSERT_TAIL(&ep->ended, c, ready);
+}
+
+void mt_conn_fail(struct mt_conn *c, int liberr)
+{
+	struct mt_quic_counters *counters = c->ep->cfg.counters;
+
+	if (c->ended) {
+		return;
+	}
+	switch (liberr) {
+	case NGTCP2_ERR_DRAINING:
+		set_end_from_ccerr(c, ngtcp2_conn_get_ccerr(c->qc), true);
+		if (c->got_reset) {
+			c->end = (struct mt_conn_end){.err = MT_E_RESET, .by_peer = true};
+		}
+		mt_conn_end_now(c, NULL, 0, true);
+		return;
+	case NGTCP2_ERR_IDLE_CLOSE:
+	case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
+		mt_count(&counters->timeouts, 1);
+		c->end = (struct mt_conn_end){.err = MT_E_TIMEOUT};
+		mt_conn_end_now(c, NULL, 0, false);
+		return;
+	case NGTCP2_ERR_DROP_CONN:
+	case NGTCP2_ERR_CLOSING:
+		c->end = (struct mt_conn_end){.err = MT_E_QUIC};
+		mt_conn_end_now(c, NULL, 0, false);
+		return;
+	default: break;
+	}
+	if (c->close_err.error_code == NGTCP2_NO_ERROR) {
+		if (liberr == NGTCP2_ERR_CRYPTO) {
+			ngtcp2_ccerr_set_tls_alert(
+				&c->close_err, ngtcp2_conn_get_tls_alert(c->qc), NULL, 0);
+		} else {
+			ngtcp2_ccerr_set_liberr(&c->close_err, liberr, NULL, 0);
+		}
+	}
+	if (liberr != NGTCP2_ERR_CRYPTO && liberr != NGTCP2_ERR_NOMEM) {
+		mt_count(&counters->protocol_errors, 1);
+	}
+	mt_conn_write_close(c);
+}
+
+/* Writes CONNECTION_CLOSE for c->close_err, and ends the connection. */
+void mt_conn_write_close(struct mt_conn *c)
+{
+	struct mt_endpoint *ep = c->ep;
+	ngtcp2_path_storage ps;
+	ngtcp2_pkt_info pi;
+	ngtcp2_ssize n = 0;
+	uint8_t packet[1500], *buf;
+	struct mt_path path = {.socket = NULL};
+
+	set_end_from_ccerr(c, &c->close_err, false);
+	ngtcp2_path_storage_zero(&ps);
+	n = ngtcp2_conn_write_connection_close(
+		c->qc, &ps.path, &pi, packet, sizeof(packet), &c->close_err, ep->now_ns);
+	if (n > 0 && (buf = ep->cfg.tx.reserve(ep->cfg.tx.user)) &&
+		mt_addr_from_sockaddr(&path.local, ps.path.local.addr, ps.path.local.addrlen) ==
+			0 &&
+		mt_addr_from_sockaddr(&path.remote, ps.path.remote.addr, ps.path.remote.addrlen) ==
+			0) {
+		path.socket = ps.path.user_data;
+		memcpy(buf, packet, (size_t)n);
+		ep->cfg.tx.commit(ep->cfg.tx.user, &path, pi.ecn, (size_t)n, (size_t)n);
+		mt_count(&ep->cfg.counters->packets_sent, 1);
+		mt_count(&ep->cfg.counters->wire_bytes_sent, (uint64_t)n);
+	}
+	mt_conn_end_now(c, packet, n > 0 ? (size_t)n : 0, n > 0);
+}
+
+/* What the user calls. */
+
+void mt_conn_set_user(struct mt_conn *c, void *user)
+{
+	c->user = user;
+}
+
+void *mt_conn_user(const struct mt_conn *c)
+{
+	return c->user;
+}
+
+uint64_t mt_conn_serial(const struct mt_conn *c)
+{
+	return c->serial;
+}
+
+const uint8_t *mt_conn_fingerprint(const struct mt_conn *c)
+{
+	return c->tls.has_fingerprint ? c->tls.fingerprint : NULL;
+}
+
+bool mt_conn_is_established(const struct mt_conn *c)
+{
+	return c->established;
+}
+
+bool mt_conn_is_closing(const struct mt_conn *c)
+{
+	return c->ended || c->close_pending;
+}
+
+void mt_conn_get_info(struct mt_conn *c, struct mt_conn_info *out)
+{
+	ngtcp2_conn_info stat;
+
+	*out = c->info;
+	out->streams = c->stream_count;
+	if (!c->qc) {
+		return;
+	}
+	ngtcp2_conn_get_conn_info(c->qc, &stat);
+	out->smoothed_rtt_ns = stat.smoothed_rtt;
+	out->min_rtt_ns = stat.min_rtt == UINT64_MAX ? 0 : stat.min_rtt;
+	out->cwnd_bytes = stat.cwnd;
+	out->in_flight_bytes = stat.bytes_in_flight;
+	out->migrations = c->migrations;
+}
+
+const struct mt_addr *mt_conn_remote(const struct mt_conn *c)
+{
+	return &c->info.remote;
+}
+
+uint64_t mt_conn_streams_left(const struct mt_conn *c)
+{
+	return c->qc && !c->close_pending ? ngtcp2_conn_get_streams_bidi_left(c->qc) : 0;
+}
+
+int mt_conn_open_stream(struct mt_conn *c, struct mt_stream **out)
+{
+	struct mt_stream *s;
+	int64_t id;
+	int rc;
+
+	if (!c->qc || c->close_pending) {
+		return MT_E_CLOSED;
+	}
+	rc = ngtcp2_conn_open_bidi_stream(c->qc, &id, NULL);
+	if (rc != 0) {
+		return rc == NGTCP2_ERR_STREAM_ID_BLOCKED ? MT_E_LIMIT
+		       : rc == NGTCP2_ERR_NOMEM           ? -ENOMEM
+							  : MT_E_QUIC;
+	}
+	s = mt_stream_new(c, id, false);
+	if (!s || ngtcp2_conn_set_stream_user_data(c->qc, id, s) != 0) {
+		/* A stream without an owner cannot be closed any more: the connection goes. */
+		mt_conn_close(c, MT_APP_LIMIT, "out of memory");
+		return -ENOMEM;
+	}
+	*out = s;
+	return 0;
+}
+
+size_t mt_conn_datagram_max(const struct mt_conn *c)
+{
+	const ngtcp2_transport_params *remote;
+	size_t packet, overhead;
+
+	if (!c->qc || c->close_pending) {
+		return 0;
+	}
+	remote = ngtcp2_conn_get_remote_transport_params(c->qc);
+	if (!remote || remote->max_datagram_frame_size < 4) {
+		return 0;
+	}
+	packet = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->qc);
+	/* short header, packet number, AEAD tag; then frame type and length */
+	overhead = 1 + ngtcp2_conn_get_dcid(c->qc)->datalen + 4 + 16;
+	packet = (size_t)smaller(packet - overhead, remote->max_datagram_frame_size);
+	return packet - 3;
+}
+
+size_t mt_conn_datagram_room(const struct mt_conn *c)
+{
+	return MT_DATAGRAMS_OUT_MAX - c->dgram_count;
+}
+
+int mt_conn_send_datagram(
+	struct mt_conn *c, const void *head, size_t head_len, const void *body, size_t body_len)
+{
+	struct mt_datagram_out *d;
+
+	if (!c->qc || c->close_pending) {
+		return MT_E_CLOSED;
+	}
+	if (head_len + body_len > mt_conn_datagram_max(c)) {
+		mt_count(&c->ep->cfg.counters->datagrams_dropped, 1);
+		return MT_E_TOO_LONG;
+	}
+	d = mt_mem_alloc(c->ep->cfg.mem, sizeof(*d) + head_len + body_len);
+	if (!d) {
+		return -ENOMEM;
+	}
+	d->next = NULL;
+	d->len = head_len + body_len;
+	if (head_len > 0) {
+		memcpy(d->data, head, head_len);
+	}
+	if (body_len > 0) {
+		memcpy(d->data + head_len, body, body_len);
+	}
+	if (c->dgram_count == MT_DATAGRAMS_OUT_MAX) {
+		struct mt_datagram_out *oldest = c->dgram_head;
+
+		c->dgram_head = oldest->next;
+		mt_mem_release(c->ep->cfg.mem, oldest);
+		c->dgram_count--;
+		mt_count(&c->ep->cfg.counters->datagrams_dropped, 1);
+	}
+	if (c->dgram_head) {
+		c->dgram_tail->next = d;
+	} else {
+		c->dgram_head = d;
+	}
+	c->dgram_tail = d;
+	if (++c->dgram_count == MT_DATAGRAMS_OUT_MAX) {
+		c->dgram_was_full = true;
+	}
+	mt_conn_mark_dirty(c);
+	return 0;
+}
+
+void mt_conn_close(struct mt_conn *c, uint64_t app_code, const char *reason)
+{
+	size_t len = reason ? strnlen(reason, sizeof(c->close_reason)) : 0;
+
+	if (!c->qc || c->close_pending) {
+		return;
+	}
+	memcpy(c->close_reason, reason ? reason : "", len);
+	ngtcp2_ccerr_set_application_error(
+		&c->close_err, app_code, (const uint8_t *)c->close_reason, len);
+	c->close_pending = true;
+	mt_conn_mark_dirty(c);
+}
+
+int mt_conn_migrate(struct mt_conn *c, const struct mt_addr *local, void *socket, uint64_t now_ns)
+{
+	struct mt_path path = {.local = *local, .remote = c->info.remote, .socket = socket};
+	ngtcp2_path np;
+	int rc;
+
+	if (!c->qc || c->close_pending) {
+		return MT_E_CLOSED;
+	}
+	if (now_ns > c->ep->now_ns) {
+		c->ep->now_ns = now_ns;
+	}
+	mt_ngtcp2_path(&np, &path);
+	rc = ngtcp2_conn_initiate_immediate_migration(c->qc, &np, c->ep->now_ns);
+	if (rc != 0) {
+		return rc == NGTCP2_ERR_NOMEM ? -ENOMEM : MT_E_QUIC;
+	}
+	c->info.local = *local;
+	mt_conn_mark_dirty(c);
+	return 0;
+}
+
+void mt_conn_set_keep_alive(struct mt_conn *c, uint64_t interval_ns)
+{
+	if (c->qc) {
+		ngtcp2_conn_set_keep_alive_timeout(c->qc, interval_ns ? interval_ns : UINT64_MAX);
+		mt_conn_mark_dirty(c);
+	}
+}
+
+uint64_t mt_conn_last_received_ns(const struct mt_conn *c)
+{
+	return c->last_received_ns;
+}

@@ -1,0 +1,290 @@
+/* What ngtcp2 calls. Nothing here calls the user, but for datagrams: events are only noted. */
+#include "proto/quic/impl.h"
+
+#include <assert.h>
+#include <string.h>
+
+static int recv_crypto_data(ngtcp2_conn *qc, ngtcp2_encryption_level level, uint64_t offset,
+	const uint8_t *data, size_t len, void *user)
+{
+	struct mt_conn *c = user;
+	int rc;
+
+	c->crypto_bytes += len;
+	if (c->crypto_bytes > MT_CRYPTO_BYTES_MAX) {
+		c->crypto_flood = true;
+		mt_count(&c->ep->cfg.counters->crypto_floods, 1);
+		ngtcp2_ccerr_set_transport_error(
+			&c->close_err, NGTCP2_CRYPTO_BUFFER_EXCEEDED, NULL, 0);
+		return NGTCP2_ERR_CALLBACK_FAILURE;
+	}
+	if (!c->tls.session) {
+		/* The session was dropped after the handshake: a server expects nothing more, a
+		 * client may still get tickets, which it has no use for.
+		 */
+		if (c->server) {
+			ngtcp2_conn_set_tls_alert(qc, GNUTLS_A_UNEXPECTED_MESSAGE);
+			return NGTCP2_ERR_CRYPTO;
+		}
+		return 0;
+	}
+	rc = ngtcp2_crypto_recv_crypto_data_cb(qc, level, offset, data, len, user);
+	if (rc != 0 && c->tls.alert != 0) {
+		ngtcp2_conn_set_tls_alert(qc, (uint8_t)c->tls.alert);
+	}
+	return rc;
+}
+
+static int handshake_completed(ngtcp2_conn *qc, void *user)
+{
+	struct mt_conn *c = user;
+	struct mt_quic_counters *counters = c->ep->cfg.counters;
+
+	(void)qc;
+	if (!c->server) {
+		return 0; /* a client waits for the confirmation: the server may still refuse it */
+	}
+	c->established = true;
+	c->ep->half_open--;
+	atomic_store_explicit(
+		&counters->connections_half_open, c->ep->half_open, memory_order_relaxed);
+	mt_count(&counters->connections_total, 1);
+	mt_count(&counters->connections_active, 1);
+	mt_conn_raise(c, MT_EV_ESTABLISHED);
+	return 0;
+}
+
+static int handshake_confirmed(ngtcp2_conn *qc, void *user)
+{
+	struct mt_conn *c = user;
+
+	(void)qc;
+	if (c->server) {
+		return 0;
+	}
+	c->established = true;
+	mt_count(&c->ep->cfg.counters->connections_total, 1);
+	mt_count(&c->ep->cfg.counters->connections_active, 1);
+	mt_conn_raise(c, MT_EV_ESTABLISHED | MT_EV_STREAMS_LEFT);
+	return 0;
+}
+
+static int recv_stream_data(ngtcp2_conn *qc, uint32_t flags, int64_t id, uint64_t offset,
+	const uint8_t *data, size_t len, void *user, void *stream_user)
+{
+	struct mt_stream *s = stream_user;
+
+	(void)qc, (void)id, (void)offset, (void)user;
+	if (!s) {
+		return 0;
+	}
+	return mt_stream_on_data(s, data, len, flags & NGTCP2_STREAM_DATA_FLAG_FIN) == 0
+		       ? 0
+		       : NGTCP2_ERR_CALLBACK_FAILURE;
+}
+
+static int acked_stream_data(
+	ngtcp2_conn *qc, int64_t id, uint64_t offset, uint64_t len, void *user, void *stream_user)
+{
+	(void)qc, (void)id, (void)offset, (void)user;
+	if (stream_user) {
+		mt_stream_on_acked(stream_user, (size_t)len);
+	}
+	return 0;
+}
+
+static int stream_open(ngtcp2_conn *qc, int64_t id, void *user)
+{
+	struct mt_conn *c = user;
+	struct mt_stream *s = mt_stream_new(c, id, true);
+
+	if (!s || ngtcp2_conn_set_stream_user_data(qc, id, s) != 0) {
+		return NGTCP2_ERR_CALLBACK_FAILURE;
+	}
+	mt_stream_raise(s, MT_EV_OPEN);
+	return 0;
+}
+
+static int stream_close(
+	ngtcp2_conn *qc, uint32_t flags, int64_t id, uint64_t code, void *user, void *stream_user)
+{
+	(void)qc, (void)flags, (void)id, (void)code, (void)user;
+	if (stream_user) {
+		mt_stream_on_close(stream_user);
+	}
+	return 0;
+}
+
+static int stream_reset(ngtcp2_conn *qc, int64_t id, uint64_t final_size, uint64_t code, void *user,
+	void *stream_user)
+{
+	(void)qc, (void)id, (void)final_size, (void)user;
+	if (stream_user) {
+		mt_stream_on_reset(stream_user, code);
+	}
+	return 0;
+}
+
+static int stream_stop_sending(
+	ngtcp2_conn *qc, int64_t id, uint64_t code, void *user, void *stream_user)
+{
+	(void)qc, (void)id, (void)user;
+	if (stream_user) {
+		mt_stream_on_stop(stream_user, code);
+	}
+	return 0;
+}
+
+static int extend_max_streams(ngtcp2_conn *qc, uint64_t max, void *user)
+{
+	struct mt_conn *c = user;
+
+	(void)qc, (void)max;
+	if (c->established) {
+		mt_conn_raise(c, MT_EV_STREAMS_LEFT);
+	}
+	return 0;
+}
+
+static int extend_max_stream_data(
+	ngtcp2_conn *qc, int64_t id, uint64_t max, void *user, void *stream_user)
+{
+	struct mt_stream *s = stream_user;
+
+	(void)qc, (void)id, (void)max, (void)user;
+	if (s && !s->tx_over && (s->tx_sent < s->tx_end || (s->tx_fin && !s->tx_fin_sent))) {
+		mt_stream_set_sendable(s, true);
+	}
+	return 0;
+}
+
+static int recv_stateless_reset(ngtcp2_conn *qc, const ngtcp2_pkt_stateless_reset *sr, void *user)
+{
+	struct mt_conn *c = user;
+
+	(void)qc, (void)sr;
+	c->got_reset = true;
+	return 0;
+}
+
+static void random_bytes(uint8_t *dest, size_t len, const ngtcp2_rand_ctx *ctx)
+{
+	(void)ctx;
+	mt_endpoint_random(dest, len);
+}
+
+static int get_new_connection_id(
+	ngtcp2_conn *qc, ngtcp2_cid *cid, uint8_t *token, size_t cid_len, void *user)
+{
+	struct mt_conn *c = user;
+	struct mt_endpoint *ep = c->ep;
+
+	(void)qc;
+	if (cid_len != MT_CID_LEN || mt_endpoint_new_cid(ep, cid) != 0 ||
+		ngtcp2_crypto_generate_stateless_reset_token(
+			token, ep->reset_secret, MT_SECRET_LEN, cid) != 0 ||
+		mt_cid_add(ep->cids, &c->owner, cid->data, cid->datalen) != 0) {
+		return NGTCP2_ERR_CALLBACK_FAILURE;
+	}
+	return 0;
+}
+
+static int remove_connection_id(ngtcp2_conn *qc, const ngtcp2_cid *cid, void *user)
+{
+	struct mt_conn *c = user;
+
+	(void)qc;
+	mt_cid_remove(c->ep->cids, &c->owner, cid->data, cid->datalen);
+	return 0;
+}
+
+static int path_validation(ngtcp2_conn *qc, uint32_t flags, const ngtcp2_path *path,
+	const ngtcp2_path *old_path, ngtcp2_path_validation_result res, void *user)
+{
+	struct mt_conn *c = user;
+
+	(void)qc, (void)flags;
+	if (res == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS && old_path &&
+		!ngtcp2_path_eq(path, old_path)) {
+		c->migrations++;
+		mt_count(&c->ep->cfg.counters->migrations, 1);
+	}
+	return 0;
+}
+
+static int recv_datagram(
+	ngtcp2_conn *qc, uint32_t flags, const uint8_t *data, size_t len, void *user)
+{
+	struct mt_conn *c = user;
+	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
+
+	(void)qc, (void)flags;
+	mt_count(&c->ep->cfg.counters->datagrams_received, 1);
+	c->info.bytes_received += len;
+	if (ev->on_datagram && c->announced) {
+		ev->on_datagram(ev->user, c, data, len);
+	}
+	return 0;
+}
+
+static const ngtcp2_callbacks server_callbacks = {
+	.recv_client_initial = ngtcp2_crypto_recv_client_initial_cb,
+	.recv_crypto_data = recv_crypto_data,
+	.handshake_completed = handshake_completed,
+	.encrypt = ngtcp2_crypto_encrypt_cb,
+	.decrypt = ngtcp2_crypto_decrypt_cb,
+	.hp_mask = ngtcp2_crypto_hp_mask_cb,
+	.recv_stream_data = recv_stream_data,
+	.acked_stream_data_offset = acked_stream_data,
+	.stream_open = stream_open,
+	.stream_close = stream_close,
+	.recv_stateless_reset = recv_stateless_reset,
+	.rand = random_bytes,
+	.get_new_connection_id = get_new_connection_id,
+	.remove_connection_id = remove_connection_id,
+	.update_key = ngtcp2_crypto_update_key_cb,
+	.path_validation = path_validation,
+	.stream_reset = stream_reset,
+	.extend_max_stream_data = extend_max_stream_data,
+	.delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
+	.delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
+	.recv_datagram = recv_datagram,
+	.get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
+	.stream_stop_sending = stream_stop_sending,
+	.version_negotiation = ngtcp2_crypto_version_negotiation_cb,
+};
+
+static const ngtcp2_callbacks client_callbacks = {
+	.client_initial = ngtcp2_crypto_client_initial_cb,
+	.recv_crypto_data = recv_crypto_data,
+	.handshake_completed = handshake_completed,
+	.handshake_confirmed = handshake_confirmed,
+	.encrypt = ngtcp2_crypto_encrypt_cb,
+	.decrypt = ngtcp2_crypto_decrypt_cb,
+	.hp_mask = ngtcp2_crypto_hp_mask_cb,
+	.recv_stream_data = recv_stream_data,
+	.acked_stream_data_offset = acked_stream_data,
+	.stream_open = stream_open,
+	.stream_close = stream_close,
+	.recv_stateless_reset = recv_stateless_reset,
+	.recv_retry = ngtcp2_crypto_recv_retry_cb,
+	.extend_max_local_streams_bidi = extend_max_streams,
+	.rand = random_bytes,
+	.get_new_connection_id = get_new_connection_id,
+	.remove_connection_id = remove_connection_id,
+	.update_key = ngtcp2_crypto_update_key_cb,
+	.path_validation = path_validation,
+	.stream_reset = stream_reset,
+	.extend_max_stream_data = extend_max_stream_data,
+	.delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
+	.delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
+	.recv_datagram = recv_datagram,
+	.get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
+	.stream_stop_sending = stream_stop_sending,
+	.version_negotiation = ngtcp2_crypto_version_negotiation_cb,
+};
+
+const ngtcp2_callbacks *mt_conn_callbacks(bool server)
+{
+	return server ? &server_callbacks : &client_callbacks;
+}

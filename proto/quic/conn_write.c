@@ -1,0 +1,248 @@
+/* Fills batches of packets from a connection's datagrams and streams (RFC 9000, sections 12 and
+ * 13). */
+#include "proto/quic/impl.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Bytes of one stream before the next one has its turn. */
+#define STREAM_TURN_BYTES 16384u
+/* The largest batch: the kernel takes 64 segments and an IP packet's worth. */
+#define SEGMENTS_MAX 64u
+#define BATCH_MAX    65000u
+
+struct batch {
+	uint8_t *buf;
+	size_t len;
+	size_t segment;
+	size_t packets;
+	unsigned ecn;
+	struct mt_path path;
+};
+
+static void commit(struct mt_conn *c, struct batch *b)
+{
+	const struct mt_tx *tx = &c->ep->cfg.tx;
+
+	if (b->len == 0) {
+		return;
+	}
+	tx->commit(tx->user, &b->path, b->ecn, b->len, b->segment);
+	mt_count(&c->ep->cfg.counters->packets_sent, b->packets);
+	mt_count(&c->ep->cfg.counters->wire_bytes_sent, b->len);
+	b->len = b->packets = b->segment = 0;
+}
+
+static void pop_datagram(struct mt_conn *c, bool sent)
+{
+	struct mt_datagram_out *d = c->dgram_head;
+
+	c->dgram_head = d->next;
+	if (!c->dgram_head) {
+		c->dgram_tail = NULL;
+	}
+	c->dgram_count--;
+	if (sent) {
+		mt_count(&c->ep->cfg.counters->datagrams_sent, 1);
+		c->info.bytes_sent += d->len;
+	} else {
+		mt_count(&c->ep->cfg.counters->datagrams_dropped, 1);
+	}
+	mt_mem_release(c->ep->cfg.mem, d);
+	if (c->dgram_was_full && c->dgram_count <= MT_DATAGRAMS_OUT_MAX / 2) {
+		c->dgram_was_full = false;
+		mt_conn_raise(c, MT_EV_DATAGRAM_ROOM);
+	}
+}
+
+/* One step with the oldest datagram. NGTCP2_ERR_WRITE_MORE: the packet has room for more. */
+static ngtcp2_ssize write_datagram(
+	struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi, uint8_t *buf, size_t cap)
+{
+	struct mt_datagram_out *d = c->dgram_head;
+	ngtcp2_vec vec = {.base = d->data, .len = d->len};
+	int accepted = 0;
+	ngtcp2_ssize n;
+
+	n = ngtcp2_conn_writev_datagram(c->qc, path, pi, buf, cap, &accepted,
+		NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, &vec, 1, c->ep->now_ns);
+	if (accepted) {
+		pop_datagram(c, true);
+	} else if (n == NGTCP2_ERR_INVALID_ARGUMENT || n == NGTCP2_ERR_INVALID_STATE ||
+		   (n >= 0 && d->len > mt_conn_datagram_max(c))) {
+		pop_datagram(c, false); /* the path has become narrower since */
+		return n > 0 ? n : NGTCP2_ERR_WRITE_MORE;
+	}
+	return n;
+}
+
+/* One step with the stream whose turn it is, or without one. */
+static ngtcp2_ssize write_stream(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi,
+	uint8_t *buf, size_t cap, uint32_t *turn)
+{
+	struct mt_stream *s = TAILQ_FIRST(&c->sendable);
+	uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_MORE;
+	ngtcp2_ssize n, sent = -1;
+	size_t count = 0, len = 0;
+	ngtcp2_vec vec[2];
+	bool fin = false;
+
+	if (s && c->established) {
+		count = mt_stream_unsent(s, vec, &len, &fin);
+	}
+	if (s && len > 0 && ngtcp2_conn_get_max_data_left(c->qc) == 0) {
+		s = NULL; /* the connection's window is full: MAX_DATA brings us back */
+	}
+	if (!s || !c->established) {
+		return ngtcp2_conn_writev_stream(c->qc, path, pi, buf, cap, &sent,
+			NGTCP2_WRITE_STREAM_FLAG_NONE, -1, NULL, 0, c->ep->now_ns);
+	}
+	if (fin) {
+		flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
+	}
+	n = ngtcp2_conn_writev_stream(
+		c->qc, path, pi, buf, cap, &sent, flags, s->id, vec, count, c->ep->now_ns);
+	if (sent >= 0) {
+		mt_stream_on_sent(s, (size_t)sent, fin && (size_t)sent == len);
+		*turn += (uint32_t)sent;
+		if (*turn >= STREAM_TURN_BYTES && s->is_sendable) {
+			TAILQ_REMOVE(&c->sendable, s, sendable);
+			TAILQ_INSERT_TAIL(&c->sendable, s, sendable);
+		}
+		if (*turn >= STREAM_TURN_BYTES || !s->is_sendable) {
+			*turn = 0;
+		}
+	}
+	if (n == NGTCP2_ERR_STREAM_DATA_BLOCKED || n == NGTCP2_ERR_STREAM_SHUT_WR ||
+		n == NGTCP2_ERR_STREAM_NOT_FOUND) {
+		mt_stream_set_sendable(s, false);
+		*turn = 0;
+		return NGTCP2_ERR_WRITE_MORE;
+	}
+	return n;
+}
+
+static ngtcp2_ssize write_packet(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi,
+	uint8_t *buf, size_t cap, uint32_t *turn)
+{
+	ngtcp2_ssize n;
+
+	do {
+		if (c->dgram_head && c->established) {
+			n = write_datagram(c, path, pi, buf, cap);
+		} else {
+			n = write_stream(c, path, pi, buf, cap, turn);
+		}
+	} while (n == NGTCP2_ERR_WRITE_MORE);
+	return n;
+}
+
+/* Whether the packet of `n` bytes at the end of the batch cannot go with those before it. */
+static bool differs(const struct batch *b, const struct mt_path *path, unsigned ecn, size_t n)
+{
+	return n > b->segment || ecn != b->ecn || path->socket != b->path.socket ||
+	       !mt_addr_equal(&path->remote, &b->path.remote) ||
+	       !mt_addr_equal(&path->local, &b->path.local);
+}
+
+/* Starts a batch with the packet that stands at `packet`, in a room of its own. */
+static bool start_over(struct mt_conn *c, struct batch *b, const uint8_t *packet, size_t n)
+{
+	const struct mt_tx *tx = &c->ep->cfg.tx;
+
+	commit(c, b);
+	b->buf = tx->reserve(tx->user);
+	if (!b->buf) {
+		return false; /* this packet counts as lost */
+	}
+	memmove(b->buf, packet, n);
+	return true;
+}
+
+enum outcome {
+	MORE,    /* the quantum is used up */
+	DONE,    /* nothing more to send now */
+	BLOCKED, /* no room for packets */
+	FAILED,
+};
+
+static enum outcome write_batches(struct mt_conn *c)
+{
+	size_t quantum = ngtcp2_conn_get_send_quantum(c->qc), total = 0;
+	const struct mt_tx *tx = &c->ep->cfg.tx;
+	struct batch b = {.buf = tx->reserve(tx->user)};
+	size_t cap = ngtcp2_conn_get_max_tx_udp_payload_size(c->qc);
+	ngtcp2_path_storage ps;
+	ngtcp2_pkt_info pi;
+	struct mt_path path = {0};
+	uint32_t turn = 0;
+	ngtcp2_ssize n;
+
+	if (!b.buf) {
+		return BLOCKED;
+	}
+	ngtcp2_path_storage_zero(&ps);
+	while (total == 0 || total < quantum) {
+		n = write_packet(c, &ps.path, &pi, b.buf + b.len, cap, &turn);
+		if (n < 0) {
+			commit(c, &b);
+			mt_conn_fail(c, (int)n);
+			return FAILED;
+		}
+		if (n == 0) {
+			commit(c, &b);
+			return DONE;
+		}
+		if (mt_addr_from_sockaddr(&path.local, ps.path.local.addr, ps.path.local.addrlen) !=
+				0 ||
+			mt_addr_from_sockaddr(
+				&path.remote, ps.path.remote.addr, ps.path.remote.addrlen) != 0) {
+			commit(c, &b);
+			mt_conn_fail(c, NGTCP2_ERR_INTERNAL);
+			return FAILED;
+		}
+		path.socket = ps.path.user_data;
+		if (b.len > 0 && differs(&b, &path, pi.ecn, (size_t)n)) {
+			if (!start_over(c, &b, b.buf + b.len, (size_t)n)) {
+				return BLOCKED;
+			}
+		}
+		if (b.len == 0) {
+			b.path = path;
+			b.ecn = pi.ecn;
+			b.segment = (size_t)n;
+		}
+		b.len += (size_t)n;
+		b.packets++;
+		total += (size_t)n;
+		if ((size_t)n < b.segment || b.packets == SEGMENTS_MAX || b.len + cap > BATCH_MAX) {
+			commit(c, &b);
+			b.buf = tx->reserve(tx->user);
+			if (!b.buf) {
+				return BLOCKED;
+			}
+		}
+	}
+	commit(c, &b);
+	return MORE;
+}
+
+bool mt_conn_write(struct mt_conn *c)
+{
+	enum outcome outcome;
+
+	if (c->close_pending) {
+		mt_conn_write_close(c);
+		return true;
+	}
+	outcome = write_batches(c);
+	if (outcome == FAILED) {
+		return true;
+	}
+	ngtcp2_conn_update_pkt_tx_time(c->qc, c->ep->now_ns);
+	if (outcome != DONE) {
+		mt_conn_mark_dirty(c);
+	}
+	mt_conn_rearm(c);
+	return outcome != BLOCKED;
+}

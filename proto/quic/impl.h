@@ -1,0 +1,230 @@
+/* The insides of connections, streams and endpoints, shared by the files of this folder only. */
+#pragma once
+
+#include "proto/quic/cid.h"
+#include "proto/quic/conn.h"
+#include "proto/quic/endpoint.h"
+#include "proto/quic/expiry.h"
+#include "proto/quic/mem.h"
+#include "proto/quic/stream.h"
+#include "proto/quic/tls.h"
+
+#include <ngtcp2/ngtcp2.h>
+#include <ngtcp2/ngtcp2_crypto.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+TAILQ_HEAD(mt_conn_list, mt_conn);
+TAILQ_HEAD(mt_stream_list, mt_stream);
+
+/* Pending events; delivered by dispatch. */
+enum {
+	MT_EV_OPEN = 1u << 0,
+	MT_EV_READABLE = 1u << 1,
+	MT_EV_WRITABLE = 1u << 2,
+	MT_EV_RESET = 1u << 3,
+	MT_EV_STOP = 1u << 4,
+	MT_EV_END = 1u << 5,
+	MT_EV_ESTABLISHED = 1u << 6,
+	MT_EV_STREAMS_LEFT = 1u << 7,
+	MT_EV_DATAGRAM_ROOM = 1u << 8,
+};
+
+/* Invariants: tx_base <= tx_sent <= tx_end; the chunks from tx_head hold exactly tx_base to tx_end;
+ * what lies before tx_sent is borrowed by ngtcp2 until acknowledged.
+ */
+struct mt_stream {
+	struct mt_endpoint *ep;
+	struct mt_conn *conn; /* NULL once detached */
+	int64_t id;
+	const struct mt_stream_handler *handler;
+	void *user;
+	TAILQ_ENTRY(mt_stream) of_conn;
+	TAILQ_ENTRY(mt_stream) sendable;
+	TAILQ_ENTRY(mt_stream) ready;
+
+	struct mt_chunk *rx_head;
+	struct mt_chunk *rx_tail;
+	size_t rx_bytes;
+
+	struct mt_chunk *tx_head;
+	struct mt_chunk *tx_tail;
+	struct mt_chunk *tx_spare; /* between reserve and commit */
+	struct mt_chunk
+		*tx_cur; /* holds the next unsent byte at tx_cur_off; NULL: nothing unsent */
+	uint32_t tx_cur_off;
+	uint64_t tx_base;
+	uint64_t tx_sent;
+	uint64_t tx_end;
+
+	uint64_t reset_code;
+	uint64_t stop_code;
+	int end_err;
+	unsigned events;
+	bool is_sendable : 1;
+	bool is_ready : 1;
+	bool by_peer : 1;
+	bool closed : 1; /* ngtcp2 has forgotten it */
+	bool released : 1;
+	bool buried : 1; /* waits to be freed */
+	bool rx_fin : 1;
+	bool rx_over : 1; /* reset by the peer or stopped by us: nothing more is queued */
+	bool tx_fin : 1;
+	bool tx_fin_sent : 1;
+	bool tx_over : 1; /* reset */
+	bool tx_was_full : 1;
+};
+
+struct mt_datagram_out {
+	struct mt_datagram_out *next;
+	size_t len;
+	uint8_t data[];
+};
+
+struct mt_conn {
+	struct mt_cid_owner owner;
+	struct mt_endpoint *ep;
+	ngtcp2_conn *qc; /* NULL once ended */
+	ngtcp2_crypto_conn_ref ref;
+	struct mt_tls_session tls;
+	void *user;
+	uint64_t serial;
+	struct mt_expiry expiry;
+	TAILQ_ENTRY(mt_conn) all;
+	TAILQ_ENTRY(mt_conn) dirty;
+	TAILQ_ENTRY(mt_conn) ready;
+	struct mt_stream_list streams;
+	struct mt_stream_list sendable;
+	uint32_t stream_count; /* open, as ngtcp2 sees it */
+
+	struct mt_datagram_out *dgram_head;
+	struct mt_datagram_out *dgram_tail;
+	size_t dgram_count;
+
+	ngtcp2_ccerr close_err;
+	char close_reason[128];
+	struct mt_conn_end end;
+	struct mt_conn_info info; /* kept up to date for `remote` only, until the end */
+	uint64_t crypto_bytes;
+	uint64_t last_received_ns;
+	uint64_t migrations;
+	unsigned events;
+	bool server : 1;
+	bool established : 1;
+	bool announced : 1; /* on_established was called */
+	bool is_dirty : 1;
+	bool is_ready : 1;
+	bool close_pending : 1; /* close_err is to be sent */
+	bool ended : 1;
+	bool got_reset : 1;
+	bool crypto_flood : 1;
+	bool dgram_was_full : 1;
+};
+
+/* What is left of a connection in its closing or draining period (RFC 9000, section 10.2). */
+struct mt_closing {
+	struct mt_cid_owner owner;
+	struct mt_expiry expiry;
+	struct mt_path path;
+	uint64_t received; /* packets since: answered at powers of two only */
+	uint64_t bytes_in; /* at most three times as much is answered */
+	uint64_t bytes_out;
+	size_t len; /* 0: draining, never answers */
+	uint8_t packet[];
+};
+
+struct mt_endpoint {
+	struct mt_endpoint_config cfg;
+	const ngtcp2_callbacks *callbacks;
+	uint64_t now_ns;
+	uint64_t next_serial;
+	struct mt_cid_table *cids;
+	struct mt_expiry_queue expiries; /* of connections (MT_OWNER_CONN) and closings */
+	struct mt_conn_list all;
+	struct mt_conn_list dirty;
+	struct mt_conn_list ready;
+	struct mt_conn_list ended;
+	struct mt_stream_list ready_streams;
+	struct mt_stream_list buried;
+	size_t count;
+	size_t half_open;
+	size_t closing_count;
+	uint8_t reset_secret[MT_SECRET_LEN];
+	uint8_t token_secret[MT_SECRET_LEN];
+	struct mt_bucket {
+		uint64_t tokens;
+		uint64_t filled_ns;
+	} accepts, replies;
+	bool draining;
+	bool flushing_blocked;
+};
+
+/* conn.c */
+struct mt_conn_new {
+	const struct mt_path *path;
+	struct mt_tls_client *tls_client; /* client */
+	const ngtcp2_pkt_hd *hd;          /* server */
+	const ngtcp2_cid *odcid;          /* server, after Retry: the first destination id */
+};
+int mt_conn_new(
+	struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt_conn **out) MT_MUST_CHECK;
+/* Frees what mt_conn_end_now left. */
+void mt_conn_free(struct mt_conn *c);
+void mt_conn_mark_dirty(struct mt_conn *c);
+void mt_conn_raise(struct mt_conn *c, unsigned events);
+void mt_conn_rearm(struct mt_conn *c);
+/* A result of ngtcp2 that ends the connection: sends what is to be sent and ends it. Not from
+ * within a callback. */
+void mt_conn_fail(struct mt_conn *c, int liberr);
+/* Ends it with c->end set; ids go, or go to a closing entry with `packet`. */
+void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len, bool keep_ids);
+void mt_conn_drop_tls(struct mt_conn *c);
+void mt_conn_free_datagrams(struct mt_conn *c);
+
+/* conn_callbacks.c */
+const ngtcp2_callbacks *mt_conn_callbacks(bool server);
+
+/* conn_write.c: false when the way out is blocked */
+bool mt_conn_write(struct mt_conn *c);
+void mt_conn_write_close(struct mt_conn *c);
+
+/* stream.c */
+struct mt_stream *mt_stream_new(struct mt_conn *c, int64_t id, bool by_peer);
+void mt_stream_free(struct mt_stream *s);
+void mt_stream_raise(struct mt_stream *s, unsigned events);
+int mt_stream_on_data(struct mt_stream *s, const uint8_t *data, size_t len, bool fin) MT_MUST_CHECK;
+void mt_stream_on_acked(struct mt_stream *s, size_t len);
+void mt_stream_on_sent(struct mt_stream *s, size_t len, bool fin);
+void mt_stream_on_reset(struct mt_stream *s, uint64_t code);
+void mt_stream_on_stop(struct mt_stream *s, uint64_t code);
+void mt_stream_on_close(struct mt_stream *s);
+void mt_stream_detach(struct mt_stream *s, int err);
+void mt_stream_set_sendable(struct mt_stream *s, bool sendable);
+/* The next unsent bytes as at most two pieces; `*fin` when they are the last. */
+size_t mt_stream_unsent(const struct mt_stream *s, ngtcp2_vec vec[2], size_t *len, bool *fin);
+
+/* endpoint.c */
+struct mt_closing *mt_closing_new(struct mt_endpoint *ep, struct mt_conn *c, const uint8_t *packet,
+	size_t len, uint64_t until_ns);
+void mt_closing_free(struct mt_endpoint *ep, struct mt_closing *closing);
+void mt_endpoint_random(void *out, size_t len);
+int mt_endpoint_new_cid(struct mt_endpoint *ep, ngtcp2_cid *cid) MT_MUST_CHECK;
+
+/* accept.c: a packet whose id nobody owns */
+void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *path,
+	const ngtcp2_version_cid *vc, const uint8_t *data, size_t len, struct mt_conn **accepted);
+void mt_endpoint_send_version_negotiation(struct mt_endpoint *ep, const struct mt_path *path,
+	const ngtcp2_version_cid *vc, size_t len);
+bool mt_bucket_take(struct mt_bucket *bucket, uint64_t now_ns, uint64_t per_second, uint64_t burst);
+int mt_endpoint_derive_secrets(struct mt_endpoint *ep) MT_MUST_CHECK;
+
+static inline void mt_ngtcp2_path(ngtcp2_path *out, const struct mt_path *path)
+{
+	*out = (ngtcp2_path){
+		.local = {.addr = (struct sockaddr *)&path->local.sa, .addrlen = path->local.len},
+		.remote = {.addr = (struct sockaddr *)&path->remote.sa,
+			.addrlen = path->remote.len},
+		.user_data = path->socket,
+	};
+}

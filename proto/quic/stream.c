@@ -1,0 +1,543 @@
+#include "proto/quic/impl.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* A reserve of the whole space at once. */
+#define SEND_PIECES (MT_STREAM_UNSENT_MAX / MT_CHUNK_BYTES + 2)
+
+struct mt_stream *mt_stream_new(struct mt_conn *c, int64_t id, bool by_peer)
+{
+	struct mt_stream *s = mt_mem_calloc(c->ep->cfg.mem, sizeof(*s));
+
+	if (!s) {
+		return NULL;
+	}
+	s->ep = c->ep;
+	s->conn = c;
+	s->id = id;
+	s->by_peer = by_peer;
+	TAILQ_INSERT_TAIL(&c->streams, s, of_conn);
+	c->stream_count++;
+	mt_count(&c->ep->cfg.counters->streams_opened, 1);
+	return s;
+}
+
+static void free_chunks(struct mt_stream *s, struct mt_chunk *chunk)
+{
+	struct mt_chunk *next;
+
+	for (; chunk; chunk = next) {
+		next = chunk->next;
+		mt_chunk_free(s->ep->cfg.mem, chunk);
+	}
+}
+
+static void drop_tx(struct mt_stream *s)
+{
+	free_chunks(s, s->tx_head);
+	free_chunks(s, s->tx_spare);
+	s->tx_head = s->tx_tail = s->tx_spare = s->tx_cur = NULL;
+}
+
+/* Credit for bytes that have left our hands: the stream's own only while it can still receive. */
+static void return_credit(struct mt_stream *s, size_t len)
+{
+	struct mt_conn *c = s->conn;
+
+	if (!c || !c->qc || len == 0) {
+		return;
+	}
+	if (!s->closed && !s->rx_fin && !s->rx_over) {
+		/* Fails only without memory, and then for good: the write that follows reports it.
+		 */
+		(void)ngtcp2_conn_extend_max_stream_offset(c->qc, s->id, len);
+	}
+	ngtcp2_conn_extend_max_offset(c->qc, len);
+	mt_conn_mark_dirty(c);
+}
+
+static void drop_rx(struct mt_stream *s)
+{
+	size_t len = s->rx_bytes;
+
+	free_chunks(s, s->rx_head);
+	s->rx_head = s->rx_tail = NULL;
+	s->rx_bytes = 0;
+	return_credit(s, len);
+}
+
+void mt_stream_free(struct mt_stream *s)
+{
+	struct mt_conn *c = s->conn;
+
+	if (s->is_ready) {
+		TAILQ_REMOVE(&s->ep->ready_streams, s, ready);
+	}
+	drop_rx(s);
+	drop_tx(s);
+	if (c) {
+		mt_stream_set_sendable(s, false);
+		TAILQ_REMOVE(&c->streams, s, of_conn);
+		if (s->by_peer && c->qc) {
+			ngtcp2_conn_extend_max_streams_bidi(c->qc, 1);
+			mt_conn_mark_dirty(c);
+		}
+	}
+	mt_mem_release(s->ep->cfg.mem, s);
+}
+
+/* Frees later, from dispatch: a handler of this very stream may be running. */
+static void bury(struct mt_stream *s)
+{
+	if (s->buried) {
+		return;
+	}
+	s->buried = true;
+	if (s->is_ready) {
+		TAILQ_REMOVE(&s->ep->ready_streams, s, ready);
+		s->is_ready = false;
+	}
+	TAILQ_INSERT_TAIL(&s->ep->buried, s, ready);
+}
+
+void mt_stream_raise(struct mt_stream *s, unsigned events)
+{
+	if (s->released) {
+		return;
+	}
+	s->events |= events;
+	if (!s->is_ready) {
+		s->is_ready = true;
+		TAILQ_INSERT_TAIL(&s->ep->ready_streams, s, ready);
+	}
+}
+
+void mt_stream_set_sendable(struct mt_stream *s, bool sendable)
+{
+	if (!s->conn || s->is_sendable == sendable) {
+		return;
+	}
+	s->is_sendable = sendable;
+	if (sendable) {
+		TAILQ_INSERT_TAIL(&s->conn->sendable, s, sendable);
+		mt_conn_mark_dirty(s->conn);
+	} else {
+		TAILQ_REMOVE(&s->conn->sendable, s, sendable);
+	}
+}
+
+/* What ngtcp2 tells. */
+
+int mt_stream_on_data(struct mt_stream *s, const uint8_t *data, size_t len, bool fin)
+{
+	struct mt_chunk *chunk;
+	size_t room, n;
+
+	if (s->released || s->rx_over) {
+		s->rx_fin = s->rx_fin || fin;
+		return_credit(s, len);
+		return 0;
+	}
+	if (s->conn) {
+		s->conn->info.bytes_received += len;
+	}
+	while (len > 0) {
+		chunk = s->rx_tail;
+		if (!chunk || chunk->len == MT_CHUNK_BYTES) {
+			chunk = mt_chunk_new(s->ep->cfg.mem);
+			if (!chunk) {
+				return -ENOMEM;
+			}
+			if (s->rx_tail) {
+				s->rx_tail->next = chunk;
+			} else {
+				s->rx_head = chunk;
+			}
+			s->rx_tail = chunk;
+		}
+		room = MT_CHUNK_BYTES - chunk->len;
+		n = len < room ? len : room;
+		memcpy(chunk->data + chunk->len, data, n);
+		chunk->len += (uint32_t)n;
+		s->rx_bytes += n;
+		data += n;
+		len -= n;
+	}
+	s->rx_fin = s->rx_fin || fin;
+	mt_stream_raise(s, MT_EV_READABLE);
+	return 0;
+}
+
+void mt_stream_on_acked(struct mt_stream *s, size_t len)
+{
+	struct mt_chunk *chunk;
+	size_t n;
+
+	s->tx_base += len;
+	while (len > 0 && (chunk = s->tx_head)) {
+		n = chunk->len - chunk->off;
+		if (len < n) {
+			chunk->off += (uint32_t)len;
+			return;
+		}
+		len -= n;
+		chunk->off = chunk->len;
+		if (chunk == s->tx_cur) {
+			s->tx_cur = NULL;
+		}
+		s->tx_head = chunk->next;
+		if (!s->tx_head) {
+			s->tx_tail = NULL;
+		}
+		mt_chunk_free(s->ep->cfg.mem, chunk);
+	}
+}
+
+size_t mt_stream_unsent(const struct mt_stream *s, ngtcp2_vec vec[2], size_t *len, bool *fin)
+{
+	const struct mt_chunk *chunk = s->tx_cur;
+	uint32_t off = s->tx_cur_off;
+	size_t n = 0;
+
+	*len = 0;
+	for (; chunk && n < 2; chunk = chunk->next, off = 0) {
+		if (chunk->len > off) {
+			vec[n].base = (uint8_t *)chunk->data + off;
+			vec[n].len = chunk->len - off;
+			*len += vec[n].len;
+			n++;
+		}
+	}
+	*fin = s->tx_fin && *len == s->tx_end - s->tx_sent;
+	return n;
+}
+
+void mt_stream_on_sent(struct mt_stream *s, size_t len, bool fin)
+{
+	size_t left = len, n;
+
+	while (left > 0) {
+		n = s->tx_cur->len - s->tx_cur_off;
+		if (left < n || (left == n && !s->tx_cur->next)) {
+			s->tx_cur_off += (uint32_t)left;
+			break;
+		}
+		left -= n;
+		s->tx_cur = s->tx_cur->next;
+		s->tx_cur_off = 0;
+	}
+	s->tx_sent += len;
+	s->conn->info.bytes_sent += len;
+	if (fin) {
+		s->tx_fin_sent = true;
+	}
+	if (s->tx_sent == s->tx_end && (!s->tx_fin || s->tx_fin_sent)) {
+		mt_stream_set_sendable(s, false);
+	}
+	if (s->tx_was_full && s->tx_end - s->tx_sent <= MT_STREAM_UNSENT_MAX / 2) {
+		s->tx_was_full = false;
+		mt_stream_raise(s, MT_EV_WRITABLE);
+	}
+}
+
+void mt_stream_on_reset(struct mt_stream *s, uint64_t code)
+{
+	s->rx_over = true;
+	drop_rx(s);
+	s->reset_code = code;
+	mt_stream_raise(s, MT_EV_RESET);
+}
+
+void mt_stream_on_stop(struct mt_stream *s, uint64_t code)
+{
+	s->tx_over = true;
+	s->stop_code = code;
+	mt_stream_set_sendable(s, false);
+	mt_stream_raise(s, MT_EV_STOP);
+}
+
+void mt_stream_on_close(struct mt_stream *s)
+{
+	s->closed = true;
+	s->tx_over = s->tx_over || !s->tx_fin;
+	mt_stream_set_sendable(s, false);
+	drop_tx(s);
+	s->conn->stream_count--;
+	mt_count(&s->ep->cfg.counters->streams_closed, 1);
+	if (s->released) {
+		bury(s);
+	} else {
+		mt_stream_raise(s, MT_EV_END);
+	}
+}
+
+void mt_stream_detach(struct mt_stream *s, int err)
+{
+	struct mt_conn *c = s->conn;
+
+	mt_stream_set_sendable(s, false);
+	TAILQ_REMOVE(&c->streams, s, of_conn);
+	s->conn = NULL;
+	drop_tx(s);
+	if (!s->closed) {
+		s->closed = true;
+		s->tx_over = true;
+		s->end_err = err;
+		c->stream_count--;
+		mt_count(&s->ep->cfg.counters->streams_closed, 1);
+		mt_stream_raise(s, MT_EV_END);
+	}
+	if (s->released || (s->events & MT_EV_OPEN)) {
+		s->released = true; /* nobody was told of it */
+		bury(s);
+	}
+}
+
+/* What the user calls. */
+
+void mt_stream_set_handler(struct mt_stream *s, const struct mt_stream_handler *handler, void *user)
+{
+	s->handler = handler;
+	s->user = user;
+}
+
+struct mt_conn *mt_stream_conn(struct mt_stream *s)
+{
+	return s->conn;
+}
+
+int64_t mt_stream_id(const struct mt_stream *s)
+{
+	return s->id;
+}
+
+bool mt_stream_is_detached(const struct mt_stream *s)
+{
+	return !s->conn;
+}
+
+size_t mt_stream_readable(const struct mt_stream *s)
+{
+	return s->rx_bytes;
+}
+
+size_t mt_stream_peek(const struct mt_stream *s, struct iovec *iov, size_t max)
+{
+	size_t n = 0;
+
+	for (struct mt_chunk *chunk = s->rx_head; chunk && n < max; chunk = chunk->next) {
+		if (chunk->len > chunk->off) {
+			iov[n].iov_base = chunk->data + chunk->off;
+			iov[n].iov_len = chunk->len - chunk->off;
+			n++;
+		}
+	}
+	return n;
+}
+
+void mt_stream_consume(struct mt_stream *s, size_t len)
+{
+	size_t left = len, n;
+	struct mt_chunk *chunk;
+
+	assert(len <= s->rx_bytes);
+	s->rx_bytes -= len;
+	while ((chunk = s->rx_head)) {
+		n = chunk->len - chunk->off;
+		if (left < n) {
+			chunk->off += (uint32_t)left;
+			break;
+		}
+		left -= n;
+		s->rx_head = chunk->next;
+		if (!s->rx_head) {
+			s->rx_tail = NULL;
+		}
+		mt_chunk_free(s->ep->cfg.mem, chunk);
+	}
+	return_credit(s, len);
+}
+
+bool mt_stream_fin_received(const struct mt_stream *s)
+{
+	return s->rx_fin && !s->rx_over;
+}
+
+void mt_stream_stop(struct mt_stream *s, uint64_t app_code)
+{
+	if (s->rx_over) {
+		return;
+	}
+	s->rx_over = true;
+	drop_rx(s);
+	if (s->conn && s->conn->qc && !s->closed && !s->rx_fin) {
+		/* Fails only without memory; the next write reports that. */
+		(void)ngtcp2_conn_shutdown_stream_read(s->conn->qc, 0, s->id, app_code);
+		mt_conn_mark_dirty(s->conn);
+	}
+}
+
+size_t mt_stream_send_space(const struct mt_stream *s)
+{
+	size_t unsent = (size_t)(s->tx_end - s->tx_sent);
+
+	if (s->tx_fin || s->tx_over || s->closed || !s->conn) {
+		return 0;
+	}
+	return unsent < MT_STREAM_UNSENT_MAX ? MT_STREAM_UNSENT_MAX - unsent : 0;
+}
+
+size_t mt_stream_reserve(struct mt_stream *s, struct iovec *iov, size_t max)
+{
+	size_t space = mt_stream_send_space(s), n = 0, len;
+	struct mt_chunk **link = &s->tx_spare, *tail = s->tx_tail;
+
+	if (tail && tail->len < MT_CHUNK_BYTES && max > 0 && space > 0) {
+		len = MT_CHUNK_BYTES - tail->len;
+		len = len < space ? len : space;
+		iov[n].iov_base = tail->data + tail->len;
+		iov[n].iov_len = len;
+		space -= len;
+		n++;
+	}
+	for (; n < max && space > 0; n++) {
+		if (!*link) {
+			*link = mt_chunk_new(s->ep->cfg.mem);
+			if (!*link) {
+				break;
+			}
+		}
+		len = MT_CHUNK_BYTES < space ? MT_CHUNK_BYTES : space;
+		iov[n].iov_base = (*link)->data;
+		iov[n].iov_len = len;
+		space -= len;
+		link = &(*link)->next;
+	}
+	return n;
+}
+
+static void fill(struct mt_stream *s, struct mt_chunk *chunk, size_t n)
+{
+	if (!s->tx_cur) {
+		s->tx_cur = chunk;
+		s->tx_cur_off = chunk->len;
+	}
+	chunk->len += (uint32_t)n;
+}
+
+void mt_stream_commit(struct mt_stream *s, size_t len)
+{
+	size_t left = len, n;
+	struct mt_chunk *chunk;
+
+	if (left > 0 && s->tx_tail && s->tx_tail->len < MT_CHUNK_BYTES) {
+		n = MT_CHUNK_BYTES - s->tx_tail->len;
+		n = left < n ? left : n;
+		fill(s, s->tx_tail, n);
+		left -= n;
+	}
+	while (left > 0) {
+		chunk = s->tx_spare;
+		assert(chunk);
+		s->tx_spare = chunk->next;
+		chunk->next = NULL;
+		if (s->tx_tail) {
+			s->tx_tail->next = chunk;
+		} else {
+			s->tx_head = chunk;
+		}
+		s->tx_tail = chunk;
+		n = left < MT_CHUNK_BYTES ? left : MT_CHUNK_BYTES;
+		fill(s, chunk, n);
+		left -= n;
+	}
+	free_chunks(s, s->tx_spare);
+	s->tx_spare = NULL;
+	s->tx_end += len;
+	if (mt_stream_send_space(s) == 0) {
+		s->tx_was_full = true;
+	}
+	if (len > 0) {
+		mt_stream_set_sendable(s, true);
+	}
+}
+
+int mt_stream_send(struct mt_stream *s, const void *data, size_t len)
+{
+	const uint8_t *from = data;
+	struct iovec iov[SEND_PIECES];
+	size_t pieces, room = 0, done = 0, n;
+
+	if (s->tx_fin || s->tx_over || s->closed || !s->conn) {
+		return MT_E_CLOSED;
+	}
+	if (len > mt_stream_send_space(s)) {
+		s->tx_was_full = true;
+		return MT_E_AGAIN;
+	}
+	pieces = mt_stream_reserve(s, iov, SEND_PIECES);
+	for (size_t i = 0; i < pieces; i++) {
+		room += iov[i].iov_len;
+	}
+	if (room < len) {
+		mt_stream_commit(s, 0);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; done < len; i++) {
+		n = len - done < iov[i].iov_len ? len - done : iov[i].iov_len;
+		memcpy(iov[i].iov_base, from + done, n);
+		done += n;
+	}
+	mt_stream_commit(s, len);
+	return 0;
+}
+
+void mt_stream_send_fin(struct mt_stream *s)
+{
+	if (s->tx_fin || s->tx_over || s->closed || !s->conn) {
+		return;
+	}
+	s->tx_fin = true;
+	mt_stream_set_sendable(s, true);
+}
+
+void mt_stream_reset(struct mt_stream *s, uint64_t app_code)
+{
+	if (s->tx_over || s->closed || !s->conn) {
+		return;
+	}
+	s->tx_over = true;
+	mt_stream_set_sendable(s, false);
+	if (s->conn->qc) {
+		/* Fails only without memory; the next write reports that. */
+		(void)ngtcp2_conn_shutdown_stream_write(s->conn->qc, 0, s->id, app_code);
+		mt_conn_mark_dirty(s->conn);
+	}
+}
+
+uint64_t mt_stream_acked_bytes(const struct mt_stream *s)
+{
+	return s->tx_base;
+}
+
+void mt_stream_release(struct mt_stream *s, uint64_t app_code)
+{
+	if (s->released) {
+		return;
+	}
+	if (!s->rx_fin) {
+		mt_stream_stop(s, app_code);
+	}
+	drop_rx(s);
+	if (!s->tx_fin) {
+		mt_stream_reset(s, app_code);
+	}
+	s->released = true;
+	s->handler = NULL;
+	s->events = 0;
+	if (s->closed || !s->conn) {
+		bury(s);
+	}
+}
