@@ -1,6 +1,7 @@
 #include "daemon/round.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 struct leg {
@@ -15,6 +16,7 @@ struct mt_round {
 	struct mt_round_ops ops;
 	void *user;
 	unsigned pending; /* control thread */
+	atomic_bool cancelled;
 	struct leg legs[];
 };
 
@@ -67,7 +69,7 @@ static void on_answer(struct mt_message_node *node, void *receiver)
 
 	(void)receiver;
 	if (--r->pending == 0) {
-		finish(r, false);
+		finish(r, atomic_load(&r->cancelled));
 	}
 }
 
@@ -75,7 +77,12 @@ static void on_worker(struct mt_message_node *node, void *receiver)
 {
 	struct leg *leg = (struct leg *)node;
 
-	leg->round->ops.work(receiver, leg->index, leg->round->user);
+	if (receiver != NULL) {
+		leg->round->ops.work(receiver, leg->index, leg->round->user);
+	} else {
+		atomic_store(
+			&leg->round->cancelled, true); /* the worker ended before it got here */
+	}
 	node->run = on_answer;
 	mt_inbox_post(leg->round->rounds->inbox, node);
 }

@@ -1,0 +1,340 @@
+#include "daemon/appliance.h"
+
+#include "daemon/listen.h"
+#include "daemon/log.h"
+#include "daemon/publish.h"
+#include "proto/wire/encode.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DAY_MS (24u * 3600 * 1000)
+
+static unsigned wanted_workers(const struct mt_appliance *a)
+{
+	int64_t wanted = mt_settings_int(&a->settings, MT_SET_SERVER_WORKERS);
+	cpu_set_t set;
+
+	if (wanted == 0) {
+		wanted = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+	}
+	return wanted < 1 ? 1 : wanted > MT_WORKERS_MAX ? MT_WORKERS_MAX : (unsigned)wanted;
+}
+
+static void run_drained(struct mt_message_node *node, void *receiver)
+{
+	struct mt_appliance *a = ((struct mt_drained *)node)->appliance;
+
+	(void)receiver;
+	if (++a->drained_count < a->worker_count) {
+		return;
+	}
+	a->facts.state = MT_STATE_DRAINED;
+	mt_appliance_post_facts(a);
+	mt_log(MT_LOG_INFO, "drained");
+	if (a->on_drained != NULL) {
+		a->on_drained(a->on_drained_user);
+	}
+}
+
+static void on_worker_drained(void *user, unsigned worker)
+{
+	struct mt_appliance *a = user;
+	struct mt_drained *d = &a->drained[worker];
+
+	if (!atomic_exchange(&d->said, true)) {
+		mt_inbox_post(&a->inbox, &d->node);
+	}
+}
+
+static int start_workers(struct mt_appliance *a, struct mt_listen *listen)
+{
+	unsigned count = (unsigned)listen->workers;
+	unsigned made = 0;
+	int rv = 0;
+
+	for (; made < count; made++) {
+		struct mt_worker_config config = {.index = made,
+			.count = count,
+			.tag = a->tag,
+			.snapshot = a->snapshot,
+			.sockets = &listen->sockets[made * listen->addr_count],
+			.socket_count = listen->addr_count,
+			.counters = &a->counters[made],
+			.events = {.on_drained = on_worker_drained, .user = a}};
+
+		memcpy(config.secret, a->secret, sizeof(config.secret));
+		a->drained[made].node.run = run_drained;
+		a->drained[made].appliance = a;
+		rv = mt_worker_new(&a->workers[made], &config);
+		mt_wipe(config.secret, sizeof(config.secret));
+		if (rv != 0) {
+			goto out;
+		}
+		mt_listen_release(listen, made);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		rv = mt_worker_start(a->workers[i], a->workers);
+		if (rv != 0) {
+			goto out;
+		}
+	}
+	a->worker_count = count;
+out:
+	for (unsigned i = 0; rv != 0 && i < made; i++) {
+		mt_worker_stop(a->workers[i]);
+		a->workers[i] = NULL;
+	}
+	return rv;
+}
+
+static void listening(struct mt_appliance *a, const struct mt_listen *listen)
+{
+	char text[MT_ADDR_TEXT_MAX];
+
+	a->facts.state = MT_STATE_RUNNING;
+	a->facts.problem[0] = '\0';
+	a->facts.next[0] = '\0';
+	a->facts.workers = a->worker_count;
+	a->facts.listener_count = listen->addr_count;
+	memcpy(a->facts.listeners, listen->addrs, sizeof(a->facts.listeners));
+	(void)snprintf(
+		a->facts.notice, sizeof(a->facts.notice), "%s", listen->notice); /* same size */
+	for (size_t i = 0; i < listen->addr_count; i++) {
+		mt_log(MT_LOG_INFO, "listening", MT_LOG_TEXT("protocol", "quic"),
+			MT_LOG_TEXT(
+				"address", mt_addr_format(&listen->addrs[i], text, sizeof(text))),
+			MT_LOG_NUMBER("workers", a->worker_count));
+	}
+	if (listen->notice[0] != '\0') {
+		mt_log(MT_LOG_WARN, "address_left_out", MT_LOG_TEXT("reason", listen->notice));
+	}
+}
+
+static void degraded(struct mt_appliance *a, const char *why, const char *next)
+{
+	if (a->facts.state != MT_STATE_DEGRADED || strcmp(a->facts.problem, why) != 0) {
+		mt_log(MT_LOG_ERROR, "degraded", MT_LOG_TEXT("problem", why),
+			MT_LOG_TEXT("next", next));
+	}
+	a->facts.state = MT_STATE_DEGRADED;
+	(void)snprintf(a->facts.problem, sizeof(a->facts.problem), "%s",
+		why); /* for people: cut when too long */
+	(void)snprintf(a->facts.next, sizeof(a->facts.next), "%s", next);
+}
+
+static void try_listen(struct mt_appliance *a)
+{
+	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];
+	size_t count = mt_settings_addrs(
+		&a->settings, MT_SET_SERVER_BIND_ADDR, addrs, MT_SETTING_ADDRS_MAX);
+	struct mt_listen listen = {.sockets = NULL};
+	char why[MT_WHY_MAX];
+	char next[256] = "";
+	int rv = mt_listen_open(&listen, addrs, count, wanted_workers(a), a->tag, why, sizeof(why),
+		next, sizeof(next));
+
+	if (rv == 0) {
+		rv = start_workers(a, &listen);
+		if (rv != 0) {
+			(void)snprintf(why, sizeof(why), "the workers could not be started: %s",
+				mt_strerror(rv));
+		}
+	}
+	if (rv == 0) {
+		listening(a, &listen);
+	} else {
+		degraded(a, why, next);
+	}
+	mt_listen_close(&listen);
+}
+
+static int start_web(struct mt_appliance *a, const struct mt_settings *settings,
+	struct mt_web **out, char *why, size_t why_cap)
+{
+	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];
+	size_t count =
+		mt_settings_addrs(settings, MT_SET_METRICS_BIND_ADDR, addrs, MT_SETTING_ADDRS_MAX);
+	char text[MT_ADDR_TEXT_MAX] = "metrics.bind_addr";
+	size_t failed = 0;
+	int rv;
+
+	if (!mt_settings_bool(settings, MT_SET_METRICS_ENABLED) || count == 0) {
+		*out = NULL;
+		return 0;
+	}
+	rv = mt_web_start(out, addrs, count, &a->view, &failed);
+	if (rv != 0) {
+		if (failed < count) {
+			(void)mt_addr_format(&addrs[failed], text, sizeof(text));
+		}
+		(void)snprintf(why, why_cap,
+			"HTTP cannot listen on %s: %s; mytunnelctl set metrics.bind_addr "
+			"127.0.0.1:9091",
+			text, mt_strerror(rv));
+	}
+	return rv;
+}
+
+int mt_appliance_swap_web(
+	struct mt_appliance *a, const struct mt_settings *settings, char *why, size_t why_cap)
+{
+	struct mt_web *web = NULL;
+	char ignored[MT_WHY_MAX];
+	int rv = start_web(a, settings, &web, why, why_cap);
+
+	if (rv == -EADDRINUSE && a->web != NULL) {
+		/* Perhaps it is our own old endpoint that has the port. */
+		mt_web_stop(a->web);
+		a->web = NULL;
+		rv = start_web(a, settings, &web, why, why_cap);
+		if (rv != 0 && start_web(a, &a->settings, &a->web, ignored, sizeof(ignored)) != 0) {
+			(void)snprintf(a->facts.http_problem, sizeof(a->facts.http_problem),
+				"%.255s", ignored);
+		}
+	}
+	if (rv == 0) {
+		mt_web_stop(a->web);
+		a->web = web;
+		a->facts.http_problem[0] = '\0';
+	}
+	mt_appliance_post_facts(a);
+	return rv;
+}
+
+static void try_web(struct mt_appliance *a)
+{
+	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];
+	char text[MT_ADDR_TEXT_MAX];
+	char why[MT_WHY_MAX];
+	int rv = start_web(a, &a->settings, &a->web, why, sizeof(why));
+	size_t count;
+
+	if (rv != 0) {
+		if (a->facts.http_problem[0] == '\0') {
+			mt_log(MT_LOG_WARN, "http_failed", MT_LOG_TEXT("problem", why));
+		}
+		(void)snprintf(a->facts.http_problem, sizeof(a->facts.http_problem), "%.255s", why);
+		return;
+	}
+	a->facts.http_problem[0] = '\0';
+	count = mt_web_addrs(a->web, addrs, MT_SETTING_ADDRS_MAX);
+	for (size_t i = 0; i < count; i++) {
+		mt_log(MT_LOG_INFO, "listening", MT_LOG_TEXT("protocol", "http"),
+			MT_LOG_TEXT("address", mt_addr_format(&addrs[i], text, sizeof(text))));
+	}
+}
+
+void mt_appliance_retry(struct mt_appliance *a)
+{
+	if (a->facts.state == MT_STATE_DEGRADED || a->facts.state == MT_STATE_STARTING) {
+		try_listen(a);
+	}
+	if (a->web == NULL && a->facts.http_problem[0] != '\0') {
+		try_web(a);
+	}
+	mt_appliance_post_facts(a);
+}
+
+static void on_hosts(void *user)
+{
+	mt_appliance_refresh_hosts(user);
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+	mt_appliance_retry(timer->data);
+}
+
+static void on_daily(uv_timer_t *timer)
+{
+	struct mt_appliance *a = timer->data;
+	char why[MT_WHY_MAX];
+	bool changed = false;
+	int rv = mt_publish_ensure_certs(a->store, &changed, why, sizeof(why));
+
+	if (rv == 0 && changed) {
+		rv = mt_appliance_republish(a, true, NULL, NULL, why, sizeof(why));
+		mt_log(MT_LOG_INFO, "certificate_renewed");
+	}
+	if (rv != 0) {
+		mt_log(MT_LOG_ERROR, "certificate_renewal_failed", MT_LOG_TEXT("error", why));
+	}
+}
+
+void mt_appliance_start(struct mt_appliance *a)
+{
+	int rv = mt_hosts_watch_start(&a->watch, a->loop, on_hosts, a);
+
+	if (rv != 0) {
+		mt_log(MT_LOG_WARN, "host_addresses_not_watched",
+			MT_LOG_TEXT("error", mt_strerror(rv)));
+	}
+	try_listen(a);
+	try_web(a);
+	mt_appliance_post_facts(a);
+	/* These fail only for closing handles. */
+	(void)uv_timer_start(&a->retry, on_retry, MT_RETRY_MS, MT_RETRY_MS);
+	(void)uv_timer_start(&a->daily, on_daily, DAY_MS, DAY_MS);
+}
+
+void mt_appliance_stop(struct mt_appliance *a)
+{
+	for (unsigned i = 0; i < a->worker_count; i++) {
+		mt_worker_stop(a->workers[i]);
+		a->workers[i] = NULL;
+	}
+	a->worker_count = 0;
+	mt_inbox_close(&a->inbox);
+	mt_rounds_cancel(&a->rounds);
+	mt_web_stop(a->web);
+	a->web = NULL;
+	mt_hosts_watch_stop(&a->watch);
+	uv_close((uv_handle_t *)&a->retry, NULL);
+	uv_close((uv_handle_t *)&a->daily, NULL);
+	mt_store_close(a->store);
+	a->store = NULL;
+}
+
+static void drain_worker(struct mt_worker *w, unsigned index, void *user)
+{
+	(void)index;
+	(void)user;
+	mt_worker_drain(w);
+}
+
+static void drain_told(void *user, bool cancelled)
+{
+	(void)user; /* the workers report by themselves when they are done */
+	(void)cancelled;
+}
+
+void mt_appliance_drain(struct mt_appliance *a, void (*on_drained)(void *user), void *user)
+{
+	static const struct mt_round_ops ops = {.work = drain_worker, .done = drain_told};
+	bool first = a->facts.state != MT_STATE_DRAINING && a->facts.state != MT_STATE_DRAINED;
+	bool empty = a->worker_count == 0 || a->facts.state == MT_STATE_DRAINED;
+	int rv;
+
+	if (on_drained != NULL) {
+		a->on_drained = on_drained;
+		a->on_drained_user = user;
+	}
+	if (first && !empty) {
+		a->facts.state = MT_STATE_DRAINING;
+		mt_log(MT_LOG_INFO, "draining");
+		rv = mt_appliance_ask(a, -1, &ops, NULL);
+		if (rv != 0) {
+			mt_log(MT_LOG_ERROR, "drain_failed", MT_LOG_TEXT("error", mt_strerror(rv)));
+			empty = true; /* nobody will report */
+		}
+	} else if (first) {
+		a->facts.state = MT_STATE_DRAINED;
+	}
+	mt_appliance_post_facts(a);
+	if (empty && on_drained != NULL) {
+		on_drained(user);
+	}
+}
