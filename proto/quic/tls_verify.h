@@ -1,0 +1,26 @@
+/* The client's judgement of a server's certificate chain, inside the handshake. */
+#pragma once
+
+#include "proto/wire/err.h"
+#include "proto/wire/profile.h"
+
+#include <gnutls/gnutls.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Whom a client expects: with pins MT_PINNED_NAME under a pinned authority, else a name or an
+ * address under the system's trust store.
+ */
+struct mt_tls_peer {
+	uint8_t pins[MT_PINS_MAX][MT_PIN_LEN];
+	size_t pin_count;
+	char name[256];
+	uint8_t ip[16];
+	size_t ip_len; /* 4 or 16 when `name` is a literal, else 0 */
+};
+
+/* 0 when the chain that the peer of `session` sent is good; else MT_E_PIN (no pinned authority at
+ * its end) or MT_E_TLS, and `*alert` is what to tell the peer.
+ */
+int mt_tls_verify_peer(
+	gnutls_session_t session, const struct mt_tls_peer *peer, int *alert) MT_MUST_CHECK;
