@@ -1,6 +1,10 @@
 #include "proto/io/steer.h"
 
+#include "proto/io/udp.h"
 #include "proto/quic/endpoint.h"
+
+#include <errno.h>
+#include <sys/socket.h>
 
 /* Offsets in the UDP payload, from where the program reads (RFC 9000, section 17): the connection
  * id of a short header begins at 1; a long header has the id's length at 5 and the id from 6 on.
@@ -56,4 +60,16 @@ size_t mt_steer_program(struct sock_filter *prog, uint8_t workers, uint8_t tag)
 		prog[i] = insns[i];
 	}
 	return n;
+}
+
+int mt_udp_steer(struct mt_udp_socket *s, uint8_t workers, uint8_t tag)
+{
+	struct sock_filter insns[MT_STEER_MAX];
+	struct sock_fprog prog = {
+		.len = (unsigned short)mt_steer_program(insns, workers, tag), .filter = insns};
+
+	if (setsockopt(s->fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof(prog)) != 0) {
+		return -errno;
+	}
+	return 0;
 }

@@ -1,8 +1,5 @@
 #include "proto/io/udp.h"
 
-#include "proto/io/steer.h"
-#include "proto/quic/endpoint.h"
-
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -106,16 +103,4 @@ void mt_udp_close(struct mt_udp_socket *s)
 		close(s->fd);
 		s->fd = -1;
 	}
-}
-
-int mt_udp_steer(struct mt_udp_socket *s, uint8_t workers, uint8_t tag)
-{
-	struct sock_filter insns[MT_STEER_MAX];
-	struct sock_fprog prog = {
-		.len = (unsigned short)mt_steer_program(insns, workers, tag), .filter = insns};
-
-	if (setsockopt(s->fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof(prog)) != 0) {
-		return -errno;
-	}
-	return 0;
 }

@@ -1,4 +1,4 @@
-/* links: proto/io/steer.c proto/io/udp_socket.c proto/wire/addr.c proto/wire/err.c */
+/* links: proto/io/steer.c proto/io/udp_socket.c proto/wire/addr.c */
 #include "proto/io/steer.h"
 
 #include "proto/io/udp.h"
