@@ -34,8 +34,8 @@ COMPILER := $(notdir $(firstword $(CC)))
 VARIANT := $(subst $(comma),-,$(SANITIZE))$(if $(SANITIZE),$(if $(findstring clang,$(COMPILER)),-clang),$(if $(findstring clang,$(COMPILER)),clang))
 BUILD ?= build$(if $(VARIANT),/$(VARIANT))
 
-LIBRARIES := libuv sqlite3 libcares jansson gnutls libngtcp2 libngtcp2_crypto_gnutls \
-	libmicrohttpd libsystemd
+LIBRARIES := libuv sqlite3 libcares jansson gnutls hogweed nettle gmp libngtcp2 \
+	libngtcp2_crypto_gnutls libmicrohttpd libsystemd
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
 	$(if $(filter 1,$(WERROR)),-Werror)
 HARDENING ?= -fstack-protector-strong -fstack-clash-protection \
