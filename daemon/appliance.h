@@ -42,6 +42,7 @@ struct mt_appliance {
 	struct mt_addr *hosts;
 	size_t host_count;
 	struct mt_hosts_watch watch;
+	bool watching;
 
 	struct mt_worker_counters *counters; /* MT_WORKERS_MAX of them */
 	struct mt_worker *workers[MT_WORKERS_MAX];

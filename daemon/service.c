@@ -268,6 +268,7 @@ void mt_appliance_start(struct mt_appliance *a)
 {
 	int rv = mt_hosts_watch_start(&a->watch, a->loop, on_hosts, a);
 
+	a->watching = true;
 	if (rv != 0) {
 		mt_log(MT_LOG_WARN, "host_addresses_not_watched",
 			MT_LOG_TEXT("error", mt_strerror(rv)));
@@ -291,7 +292,9 @@ void mt_appliance_stop(struct mt_appliance *a)
 	mt_rounds_cancel(&a->rounds);
 	mt_web_stop(a->web);
 	a->web = NULL;
-	mt_hosts_watch_stop(&a->watch);
+	if (a->watching) {
+		mt_hosts_watch_stop(&a->watch);
+	}
 	uv_close((uv_handle_t *)&a->retry, NULL);
 	uv_close((uv_handle_t *)&a->daily, NULL);
 	mt_store_close(a->store);

@@ -1,0 +1,22 @@
+/* Who is at the other end of a control connection. */
+#pragma once
+
+#include "daemon/control.h"
+#include "proto/wire/err.h"
+
+#include <sys/types.h>
+
+#define MT_ADMIN_GROUP "mytunnel"
+#define MT_READ_GROUP  "mytunnel-read"
+
+struct mt_credentials {
+	uid_t uid;
+	const gid_t *groups; /* primary and supplementary ones */
+	size_t group_count;
+};
+
+/* What a peer may do. Pure: group ids are passed in, (gid_t)-1 for a group that does not exist. */
+enum mt_rights mt_control_rights(
+	const struct mt_credentials *peer, uid_t own_uid, gid_t admin_group, gid_t read_group);
+/* Asks the kernel about the peer of `fd` and decides; `*uid` is for the log. */
+int mt_control_identify(int fd, enum mt_rights *rights, uid_t *uid) MT_MUST_CHECK;

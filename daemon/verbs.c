@@ -1,0 +1,41 @@
+#include "daemon/verbs.h"
+
+#include <string.h>
+
+/* Reading verbs are an allow-list: whatever is added needs full rights unless somebody writes
+ * otherwise here. */
+static const struct mt_verb table[] = {
+	{"status", MT_RIGHTS_READ, mt_verb_status},
+	{"stats", MT_RIGHTS_READ, mt_verb_stats},
+	{"version", MT_RIGHTS_READ, mt_verb_version},
+	{"connections", MT_RIGHTS_READ, mt_verb_connections},
+	{"get", MT_RIGHTS_READ, mt_verb_get},
+	{"describe", MT_RIGHTS_READ, mt_verb_describe},
+	{"client.list", MT_RIGHTS_READ, mt_verb_client_list},
+	{"cert.show", MT_RIGHTS_READ, mt_verb_cert_show},
+	{"set", MT_RIGHTS_ADMIN, mt_verb_set},
+	{"reset", MT_RIGHTS_ADMIN, mt_verb_reset},
+	{"client.add", MT_RIGHTS_ADMIN, mt_verb_client_add},
+	{"client.revoke", MT_RIGHTS_ADMIN, mt_verb_client_revoke},
+	{"cert.import", MT_RIGHTS_ADMIN, mt_verb_cert_import},
+	{"kick", MT_RIGHTS_ADMIN, mt_verb_kick},
+	{"drain", MT_RIGHTS_ADMIN, mt_verb_drain},
+};
+
+#define COUNT (sizeof(table) / sizeof(table[0]))
+
+const struct mt_verb *mt_verbs_table(size_t *count)
+{
+	*count = COUNT;
+	return table;
+}
+
+const struct mt_verb *mt_verb_find(const char *name)
+{
+	for (size_t i = 0; i < COUNT; i++) {
+		if (strcmp(table[i].name, name) == 0) {
+			return &table[i];
+		}
+	}
+	return NULL;
+}

@@ -1,0 +1,41 @@
+/* The verbs of the control socket: one table, a handler each. A handler answers its reply exactly
+ * once, then or later, and answers success only when every worker works by the change. Control
+ * thread.
+ */
+#pragma once
+
+#include "daemon/appliance.h"
+#include "daemon/control.h"
+
+#include <jansson.h>
+#include <stddef.h>
+
+struct mt_verb {
+	const char *name;
+	enum mt_rights needs;
+	/* `args` is borrowed for the call. */
+	void (*run)(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+};
+
+/* NULL when unknown. */
+const struct mt_verb *mt_verb_find(const char *name);
+const struct mt_verb *mt_verbs_table(size_t *count);
+
+void mt_verb_status(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_stats(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_version(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_connections(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_kick(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_drain(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+
+void mt_verb_get(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_set(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_reset(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_describe(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+
+void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_client_list(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_client_revoke(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+
+void mt_verb_cert_show(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_cert_import(struct mt_appliance *a, json_t *args, struct mt_reply *reply);

@@ -1,0 +1,255 @@
+#include "daemon/enrol.h"
+#include "daemon/log.h"
+#include "daemon/verbs.h"
+#include "proto/quic/identity.h"
+#include "proto/wire/encode.h"
+#include "proto/wire/profile.h"
+#include "store/pki.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FINGERPRINT_TEXT (MT_BASE64URL_LEN(MT_FINGERPRINT_LEN) + 1)
+
+/* An answer that waits for the workers. */
+struct pending {
+	struct mt_reply *reply;
+	json_t *result;
+};
+
+static void published(void *user, bool cancelled)
+{
+	struct pending *p = user;
+
+	if (cancelled) {
+		json_decref(p->result);
+		mt_reply_error(p->reply, "stopping", "stored, but the daemon is stopping", "");
+	} else {
+		mt_reply_result(p->reply, p->result);
+	}
+	free(p);
+}
+
+/* Takes `result`; answers once every worker knows the clients of the store. */
+static void publish(struct mt_appliance *a, struct mt_reply *reply, json_t *result)
+{
+	struct pending *p = calloc(1, sizeof(*p));
+	char why[MT_WHY_MAX] = "out of memory";
+	char message[MT_WHY_MAX + 64];
+	int rv = -ENOMEM;
+
+	if (p != NULL) {
+		p->reply = reply;
+		p->result = result;
+		rv = mt_appliance_republish(a, false, published, p, why, sizeof(why));
+	}
+	if (rv != 0) {
+		(void)snprintf(message, sizeof(message), "stored, but not yet in force: %s", why);
+		mt_log(MT_LOG_ERROR, "publish_failed", MT_LOG_TEXT("error", why));
+		free(p);
+		json_decref(result);
+		mt_reply_failure(reply, rv, message, "restart the daemon");
+	}
+}
+
+static json_t *client_json(const struct mt_store_client *c)
+{
+	char fingerprint[FINGERPRINT_TEXT];
+
+	mt_base64url_encode(fingerprint, c->fingerprint, sizeof(c->fingerprint));
+	return json_pack("{s:s, s:I, s:s, s:I, s:b, s:o}", "name", c->name, "id", (json_int_t)c->id,
+		"fingerprint", fingerprint, "created_at", (json_int_t)c->created_at, "revoked",
+		c->revoked_at != 0, "revoked_at",
+		c->revoked_at != 0 ? json_integer((json_int_t)c->revoked_at) : json_null());
+}
+
+/* The pin of the appliance's authority, which ends the server's chain. */
+static int read_pin(struct mt_appliance *a, uint8_t pin[MT_PIN_LEN])
+{
+	char *chain = NULL;
+	char *key = NULL;
+	struct mt_cert_info info;
+	int rv = mt_store_cert_get(a->store, MT_CERT_SERVER, &chain, &key);
+
+	if (rv == 0) {
+		rv = mt_pki_describe(chain, &info);
+	}
+	if (rv == 0) {
+		memcpy(pin, info.pin, MT_PIN_LEN);
+	}
+	free(chain);
+	if (key != NULL) {
+		mt_wipe(key, strlen(key));
+		free(key);
+	}
+	return rv;
+}
+
+static int choose_host(
+	struct mt_appliance *a, struct mt_enrol_target *target, char *why, size_t why_cap)
+{
+	struct mt_addr configured[MT_SETTING_ADDRS_MAX];
+	struct mt_enrol_view view = {
+		.public_addr = mt_settings_text(&a->settings, MT_SET_SERVER_PUBLIC_ADDR),
+		.listeners = a->facts.listeners,
+		.listener_count = a->facts.listener_count,
+		.hosts = a->hosts,
+		.host_count = a->host_count};
+
+	if (view.listener_count == 0) {
+		view.listeners = configured;
+		view.listener_count = mt_settings_addrs(
+			&a->settings, MT_SET_SERVER_BIND_ADDR, configured, MT_SETTING_ADDRS_MAX);
+	}
+	return mt_enrol_choose(target, &view, why, why_cap);
+}
+
+/* Makes the profile, with a new key unless a public one was given. */
+static int make_profile(struct mt_appliance *a, const char *name, const char *public_key,
+	struct mt_profile *profile, uint8_t fingerprint[MT_FINGERPRINT_LEN], char *warning,
+	size_t warning_cap, char *why, size_t why_cap)
+{
+	struct mt_enrol_target target;
+	int rv = choose_host(a, &target, why, why_cap);
+
+	if (rv != 0) {
+		return rv;
+	}
+	(void)snprintf(why, why_cap, "the profile could not be made");
+	(void)snprintf(warning, warning_cap, "%s", target.warning);
+	memcpy(profile->host, target.host, sizeof(profile->host));
+	profile->port = target.port;
+	(void)snprintf(
+		profile->name, sizeof(profile->name), "%s", name); /* mt_name_check has seen it */
+	profile->pin_count = 1;
+	rv = read_pin(a, profile->pins[0]);
+	if (rv != 0) {
+		return rv;
+	}
+	if (public_key != NULL) {
+		rv = mt_identity_fingerprint_pem(public_key, strlen(public_key), fingerprint);
+		if (rv != 0) {
+			(void)snprintf(
+				why, why_cap, "the key file holds no P-256 public key in PEM");
+		}
+		return rv;
+	}
+	profile->has_key = true;
+	rv = mt_identity_generate(profile->key);
+	return rv == 0 ? mt_identity_fingerprint(profile->key, fingerprint) : rv;
+}
+
+static json_t *added_json(
+	const struct mt_store_client *client, const char *uri, const char *warning)
+{
+	json_t *warnings = json_array();
+
+	if (warning[0] != '\0' && json_array_append_new(warnings, json_string(warning)) != 0) {
+		json_decref(warnings);
+		return NULL;
+	}
+	return json_pack(
+		"{s:o, s:s, s:o}", "client", client_json(client), "uri", uri, "warnings", warnings);
+}
+
+static void refuse(struct mt_reply *reply, int rv, const char *why)
+{
+	char message[MT_WHY_MAX + 64];
+
+	(void)snprintf(message, sizeof(message), "%s; no client was added", why);
+	mt_reply_failure(reply, rv, message, "mytunnelctl client add --help");
+}
+
+void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	const char *public_key = json_string_value(json_object_get(args, "public_key"));
+	struct mt_profile profile = {.has_key = false};
+	uint8_t fingerprint[MT_FINGERPRINT_LEN];
+	struct mt_store_client client;
+	char uri[MT_PROFILE_MAX];
+	char warning[512];
+	char why[MT_WHY_MAX];
+	json_t *result;
+	int rv;
+
+	if (name == NULL || mt_name_check(name) != 0) {
+		refuse(reply, MT_E_MALFORMED,
+			"a name has 1 to 64 letters, digits, '.', '_', '-' or '@', and starts with "
+			"neither '.' nor '-'");
+		return;
+	}
+	rv = make_profile(a, name, public_key, &profile, fingerprint, warning, sizeof(warning), why,
+		sizeof(why));
+	if (rv == 0) {
+		rv = mt_profile_format(&profile, uri, sizeof(uri));
+	}
+	if (rv == 0) {
+		rv = mt_store_client_add(a->store, name, fingerprint, &client);
+		if (rv == MT_E_EXISTS) {
+			(void)snprintf(why, sizeof(why),
+				"a client '%s', or one with this key, is enrolled already", name);
+		} else if (rv != 0) {
+			(void)snprintf(why, sizeof(why), "%s", mt_store_error(a->store));
+		}
+	}
+	mt_profile_deinit(&profile);
+	if (rv != 0) {
+		mt_wipe(uri, sizeof(uri));
+		refuse(reply, rv, why);
+		return;
+	}
+	mt_log(MT_LOG_INFO, "client_added", MT_LOG_TEXT("client", name));
+	result = added_json(&client, uri, warning);
+	mt_wipe(uri, sizeof(uri));
+	publish(a, reply, result);
+}
+
+static int list_one(const struct mt_store_client *client, void *user)
+{
+	return json_array_append_new(user, client_json(client)) != 0 ? -ENOMEM : 0;
+}
+
+void mt_verb_client_list(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	json_t *list = json_array();
+	int rv = list != NULL ? mt_store_client_each(a->store, list_one, list) : -ENOMEM;
+
+	(void)args;
+	if (rv == 0) {
+		mt_reply_result(reply, json_pack("{s:o}", "clients", list));
+		return;
+	}
+	json_decref(list);
+	mt_reply_failure(reply, rv, rv == -ENOMEM ? "out of memory" : mt_store_error(a->store), "");
+}
+
+static void no_such_client(struct mt_appliance *a, struct mt_reply *reply, int rv, const char *name)
+{
+	char message[MT_WHY_MAX];
+
+	if (rv == MT_E_NOT_FOUND) {
+		(void)snprintf(message, sizeof(message),
+			"there is no client '%.64s'; nothing was changed", name);
+	} else {
+		(void)snprintf(message, sizeof(message), "%.400s; nothing was changed",
+			mt_store_error(a->store));
+	}
+	mt_reply_failure(reply, rv, message, "mytunnelctl client list");
+}
+
+void mt_verb_client_revoke(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	struct mt_store_client client;
+	int rv = name != NULL ? mt_store_client_revoke(a->store, name, &client) : MT_E_NOT_FOUND;
+
+	if (rv != 0) {
+		no_such_client(a, reply, rv, name != NULL ? name : "");
+		return;
+	}
+	mt_log(MT_LOG_INFO, "client_revoked", MT_LOG_TEXT("client", name));
+	publish(a, reply, json_pack("{s:o}", "client", client_json(&client)));
+}

@@ -1,0 +1,250 @@
+#include "daemon/metrics.h"
+#include "daemon/verbs.h"
+#include "daemon/worker.h"
+#include "proto/wire/message.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void mt_verb_status(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	(void)args;
+	mt_reply_result(reply, mt_status_json(&a->facts, a->counters));
+}
+
+void mt_verb_version(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	(void)args;
+	mt_reply_result(reply, json_pack("{s:s, s:i, s:i}", "version", MT_VERSION, "protocol",
+				       MT_MESSAGE_SCHEMA, "store", mt_store_version(a->store)));
+}
+
+static json_t *counters_json(const struct mt_worker_counters *counters, size_t workers)
+{
+	size_t count;
+	const struct mt_metric *table = mt_metrics_table(&count);
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < count; i++) {
+		json_int_t value = (json_int_t)mt_metric_sum(&table[i], counters, workers);
+
+		if (json_object_set_new(o, table[i].key, json_integer(value)) != 0) {
+			json_decref(o);
+			return NULL;
+		}
+	}
+	return o;
+}
+
+void mt_verb_stats(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	json_t *workers = json_array();
+
+	(void)args;
+	for (unsigned i = 0; i < a->facts.workers; i++) {
+		if (json_array_append_new(workers, counters_json(&a->counters[i], 1)) != 0) {
+			json_decref(workers);
+			workers = NULL;
+			break;
+		}
+	}
+	mt_reply_result(
+		reply, json_pack("{s:o, s:o}", "counters",
+			       counters_json(a->counters, a->facts.workers), "workers", workers));
+}
+
+/* The rows of every worker, gathered on their own threads. */
+struct listing {
+	struct mt_reply *reply;
+	struct rows {
+		struct mt_connection_row *rows;
+		size_t count;
+		size_t cap;
+		bool failed;
+	} of[MT_WORKERS_MAX];
+};
+
+static void gather_row(const struct mt_connection_row *row, void *user)
+{
+	struct rows *r = user;
+
+	if (r->count == r->cap && !r->failed) {
+		size_t cap = r->cap == 0 ? 64 : r->cap * 2;
+		struct mt_connection_row *grown = reallocarray(r->rows, cap, sizeof(*grown));
+
+		if (grown == NULL) {
+			r->failed = true;
+		} else {
+			r->rows = grown;
+			r->cap = cap;
+		}
+	}
+	if (!r->failed) {
+		r->rows[r->count++] = *row;
+	}
+}
+
+static void gather(struct mt_worker *w, unsigned index, void *user)
+{
+	struct listing *l = user;
+
+	mt_worker_each_connection(w, gather_row, &l->of[index]);
+}
+
+static json_t *row_json(const struct mt_connection_row *row)
+{
+	char peer[MT_ADDR_TEXT_MAX];
+
+	return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:I, s:I, s:i, s:i}", "id", row->id,
+		"client", row->client, "peer", mt_addr_format(&row->peer, peer, sizeof(peer)),
+		"transport", "quic", "worker", (int)row->worker, "connected_at",
+		(json_int_t)row->connected_at, "rtt_ms", row->rtt_ms, "bytes_received",
+		(json_int_t)row->bytes_received, "bytes_sent", (json_int_t)row->bytes_sent,
+		"streams", (int)row->streams, "udp_flows", (int)row->udp_flows);
+}
+
+static json_t *listing_json(const struct listing *l)
+{
+	json_t *list = json_array();
+
+	for (size_t w = 0; w < MT_WORKERS_MAX; w++) {
+		for (size_t i = 0; i < l->of[w].count; i++) {
+			if (json_array_append_new(list, row_json(&l->of[w].rows[i])) != 0) {
+				json_decref(list);
+				return NULL;
+			}
+		}
+		if (l->of[w].failed) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return json_pack("{s:o}", "connections", list);
+}
+
+static void listed(void *user, bool cancelled)
+{
+	struct listing *l = user;
+
+	if (cancelled) {
+		mt_reply_error(l->reply, "stopping", "the daemon is stopping", "");
+	} else {
+		mt_reply_result(l->reply, listing_json(l));
+	}
+	for (size_t w = 0; w < MT_WORKERS_MAX; w++) {
+		free(l->of[w].rows);
+	}
+	free(l);
+}
+
+void mt_verb_connections(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	static const struct mt_round_ops ops = {.work = gather, .done = listed};
+	struct listing *l = calloc(1, sizeof(*l));
+
+	(void)args;
+	if (l == NULL) {
+		mt_reply_result(reply, NULL);
+		return;
+	}
+	l->reply = reply;
+	if (mt_appliance_ask(a, -1, &ops, l) != 0) {
+		free(l);
+		mt_reply_result(reply, NULL);
+	}
+}
+
+struct kick {
+	struct mt_reply *reply;
+	char id[24];
+	uint64_t serial;
+	int result;
+};
+
+static void kick_one(struct mt_worker *w, unsigned index, void *user)
+{
+	struct kick *k = user;
+
+	(void)index;
+	k->result = mt_worker_kick(w, k->serial);
+}
+
+static void kick_answer(struct kick *k, int rv)
+{
+	char message[96];
+
+	if (rv == 0) {
+		mt_reply_result(k->reply, json_pack("{s:s}", "kicked", k->id));
+	} else {
+		(void)snprintf(message, sizeof(message),
+			"there is no connection '%s'; nothing was ended", k->id);
+		mt_reply_failure(k->reply, rv, rv == MT_E_NOT_FOUND ? message : mt_strerror(rv),
+			"mytunnelctl connections");
+	}
+	free(k);
+}
+
+static void kicked(void *user, bool cancelled)
+{
+	struct kick *k = user;
+
+	kick_answer(k, cancelled ? MT_E_CLOSED : k->result);
+}
+
+/* "WORKER-SERIAL", digits and nothing else. */
+static int parse_id(const char *id, unsigned *worker, uint64_t *serial)
+{
+	size_t first = strspn(id, "0123456789");
+	size_t second = id[first] == '-' ? strspn(id + first + 1, "0123456789") : 0;
+
+	if (first == 0 || first > 3 || second == 0 || second > 19 ||
+		id[first + 1 + second] != '\0') {
+		return MT_E_MALFORMED;
+	}
+	*worker = (unsigned)strtoul(id, NULL, 10);
+	*serial = strtoull(id + first + 1, NULL, 10);
+	return 0;
+}
+
+void mt_verb_kick(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	static const struct mt_round_ops ops = {.work = kick_one, .done = kicked};
+	const char *id = json_string_value(json_object_get(args, "id"));
+	unsigned worker = 0;
+	struct kick *k;
+	uint64_t serial = 0;
+	int rv;
+
+	if (id == NULL || parse_id(id, &worker, &serial) != 0) {
+		mt_reply_error(reply, "invalid", "an id looks like 0-12; nothing was ended",
+			"mytunnelctl connections");
+		return;
+	}
+	k = calloc(1, sizeof(*k));
+	if (k == NULL) {
+		mt_reply_result(reply, NULL);
+		return;
+	}
+	k->reply = reply;
+	k->serial = serial;
+	(void)snprintf(k->id, sizeof(k->id), "%u-%" PRIu64, worker,
+		serial); /* at most 3 + 1 + 19 characters */
+	rv = mt_appliance_ask(a, (int)worker, &ops, k);
+	if (rv != 0) {
+		kick_answer(k, rv);
+	}
+}
+
+void mt_verb_drain(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	(void)args;
+	mt_appliance_drain(a, NULL, NULL);
+	mt_reply_result(reply,
+		json_pack("{s:s, s:I}", "state",
+			a->facts.state == MT_STATE_DRAINED ? "drained" : "draining", "tunnels",
+			(json_int_t)mt_metric_sum_of(
+				"tunnels_active", a->counters, a->facts.workers)));
+}
