@@ -55,7 +55,6 @@ static const struct mt_metric table[] = {
 		"Packets dropped: too short, malformed, or for no connection."),
 	ONE("packets_foreign_total", "packets_foreign", MT_WEB_COUNTER, QUIC(packets_foreign),
 		"Packets handed to the worker that owns their connection."),
-	ONE("packets_lost_total", "packets_lost", MT_WEB_COUNTER, QUIC(packets_lost),
 		"Packets declared lost, of connections that have ended."),
 	ONE("version_negotiations_total", "version_negotiations", MT_WEB_COUNTER,
 		QUIC(version_negotiations), "Version Negotiation packets sent."),
