@@ -56,7 +56,7 @@ int mt_endpoint_new(struct mt_endpoint **out, const struct mt_endpoint_config *c
 		return -ENOMEM;
 	}
 	ep->cfg = *config;
-	ep->cfg.tls = mt_tls_server_ref(config->tls);
+	ep->cfg.tls = config->tls ? mt_tls_server_ref(config->tls) : NULL;
 	TAILQ_INIT(&ep->all);
 	TAILQ_INIT(&ep->dirty);
 	TAILQ_INIT(&ep->ready);
@@ -132,7 +132,7 @@ void mt_endpoint_set_tls(struct mt_endpoint *ep, struct mt_tls_server *tls)
 {
 	struct mt_tls_server *old = ep->cfg.tls;
 
-	ep->cfg.tls = mt_tls_server_ref(tls);
+	ep->cfg.tls = tls ? mt_tls_server_ref(tls) : NULL;
 	mt_tls_server_unref(old);
 }
 
@@ -236,6 +236,25 @@ static bool is_foreign(const struct mt_endpoint *ep, const ngtcp2_version_cid *v
 	       vc->dcid[0] < ep->cfg.worker_count;
 }
 
+/* A stateless reset names no connection: whoever talks to its sender looks whether it ends with its
+ * token (RFC 9000, section 10.3.1). Only clients look, whose connections are few.
+ */
+static bool receive_reset(
+	struct mt_endpoint *ep, const struct mt_path *path, const uint8_t *data, size_t len)
+{
+	struct mt_conn *c, *next;
+	bool seen = false;
+
+	for (c = TAILQ_FIRST(&ep->all); c; c = next) {
+		next = TAILQ_NEXT(c, all);
+		if (!c->server && c->established && mt_addr_equal(&c->info.remote, &path->remote)) {
+			receive_conn(c, path, 0, data, len);
+			seen = true;
+		}
+	}
+	return seen;
+}
+
 static void receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
 	const uint8_t *data, size_t len)
 {
@@ -268,6 +287,8 @@ static void receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsi
 	} else if (is_foreign(ep, &vc)) {
 		mt_count(&ep->cfg.counters->packets_foreign, 1);
 		ev->on_foreign(ev->user, vc.dcid[0], path, ecn, data, len);
+	} else if (!ep->cfg.tls && !(data[0] & 0x80) && receive_reset(ep, path, data, len)) {
+		return;
 	} else {
 		mt_endpoint_receive_unknown(ep, path, &vc, data, len, &accepted);
 		if (accepted) {

@@ -1,0 +1,279 @@
+#include "tests/sim/sim.h"
+
+#include "proto/wire/request.h"
+#include "store/pki.h"
+
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka wants the four above first */
+#include <cmocka.h>
+
+struct sim_packet {
+	struct sim_packet *next;
+	uint64_t at_ns;
+	struct sim_node *to;
+	struct mt_addr from;
+	unsigned ecn;
+	size_t len;
+	uint8_t data[];
+};
+
+uint64_t sim_random(struct sim *sim)
+{
+	sim->rng ^= sim->rng << 13;
+	sim->rng ^= sim->rng >> 7;
+	sim->rng ^= sim->rng << 17;
+	return sim->rng;
+}
+
+static bool chance(struct sim *sim, unsigned permille)
+{
+	return permille > 0 && sim_random(sim) % 1000 < permille;
+}
+
+static void put_packet(struct sim *sim, struct sim_node *to, const struct mt_addr *from,
+	unsigned ecn, const uint8_t *data, size_t len)
+{
+	struct sim_packet *p = malloc(sizeof(*p) + len), **link = &sim->packets;
+
+	assert_non_null(p);
+	p->to = to;
+	p->from = *from;
+	p->ecn = ecn;
+	p->len = len;
+	memcpy(p->data, data, len);
+	p->at_ns = sim->now_ns + sim->delay_ns +
+		   (sim->jitter_ns ? sim_random(sim) % sim->jitter_ns : 0);
+	if (chance(sim, sim->corrupt_permille)) {
+		p->data[sim_random(sim) % len] ^= (uint8_t)(1u << (sim_random(sim) % 8));
+	}
+	while (*link && (*link)->at_ns <= p->at_ns) {
+		link = &(*link)->next;
+	}
+	p->next = *link;
+	*link = p;
+}
+
+static void carry(struct sim_node *from, const struct mt_path *path, unsigned ecn,
+	const uint8_t *data, size_t len)
+{
+	struct sim *sim = from->sim;
+	struct sim_node *to = from == &sim->client ? &sim->server : &sim->client;
+	struct mt_addr source = path->local;
+
+	from->bytes_out += len;
+	sim->carried++;
+	if (from == &sim->client) {
+		mt_addr_set_port(&source, sim->nat_port);
+	} else if (mt_addr_port(&path->remote) != sim->nat_port) {
+		return; /* a mapping that the NAT has forgotten */
+	}
+	if (sim->black_hole || chance(sim, sim->loss_permille)) {
+		return;
+	}
+	put_packet(sim, to, &source, ecn, data, len);
+	if (chance(sim, sim->duplicate_permille)) {
+		put_packet(sim, to, &source, ecn, data, len);
+	}
+}
+
+static uint8_t *tx_reserve(void *user)
+{
+	struct sim_node *node = user;
+
+	return node->blocked ? NULL : node->buf;
+}
+
+static void tx_commit(
+	void *user, const struct mt_path *path, unsigned ecn, size_t len, size_t segment)
+{
+	struct sim_node *node = user;
+	size_t n;
+
+	assert_true(segment > 0 && segment <= len && len <= MT_TX_BATCH_BYTES);
+	for (size_t off = 0; off < len; off += n) {
+		n = len - off < segment ? len - off : segment;
+		carry(node, path, ecn, node->buf + off, n);
+	}
+}
+
+struct mt_endpoint_limits sim_limits(void)
+{
+	return (struct mt_endpoint_limits){
+		.max_connections = 1000,
+		.max_streams = 100,
+		.idle_timeout_ns = 30 * SIM_S,
+		.max_stream_window = 8u << 20,
+		.max_conn_window = 64u << 20,
+		.max_udp_payload = 1452,
+		.congestion_control = MT_CC_CUBIC,
+	};
+}
+
+static void start_node(struct sim *sim, struct sim_node *node,
+	const struct mt_endpoint_events *events, struct mt_tls_server *tls, uint8_t tag)
+{
+	struct mt_endpoint_config cfg = {
+		.counters = &node->counters,
+		.events = *events,
+		.limits = sim_limits(),
+		.tx = {.reserve = tx_reserve, .commit = tx_commit, .user = node},
+		.worker_count = 1,
+		.tag = tag,
+		.tls = tls,
+	};
+
+	node->sim = sim;
+	node->mem = mt_mem_new();
+	assert_non_null(node->mem);
+	cfg.mem = node->mem;
+	memset(cfg.secret, 7, sizeof(cfg.secret));
+	assert_int_equal(mt_endpoint_new(&node->ep, &cfg), 0);
+}
+
+static void stop_node(struct sim_node *node)
+{
+	mt_endpoint_free(node->ep);
+	assert_int_equal(mt_mem_used(node->mem), 0); /* nothing was leaked */
+	mt_mem_free(node->mem);
+}
+
+static void make_credentials(struct sim *sim)
+{
+	char *ca = NULL, *ca_key = NULL, *chain = NULL, *key = NULL;
+	struct mt_tls_server_config server = {.require_identity = true};
+	struct mt_tls_client_config client = {
+		.has_key = true, .host = "server.example", .pin_count = 1};
+	struct mt_cert_info info;
+
+	assert_int_equal(mt_pki_make_ca(&ca, &ca_key), 0);
+	assert_int_equal(mt_pki_make_server(ca, ca_key, &chain, &key), 0);
+	assert_int_equal(mt_pki_describe(chain, &info), 0);
+	server.appliance_chain = chain;
+	server.appliance_key = key;
+	assert_int_equal(mt_tls_server_new(&sim->tls_server, &server), 0);
+	assert_int_equal(mt_identity_generate(sim->client_key), 0);
+	assert_int_equal(mt_identity_fingerprint(sim->client_key, sim->client_fingerprint), 0);
+	memcpy(client.key, sim->client_key, MT_KEY_LEN);
+	memcpy(client.pins[0], info.pin, MT_PIN_LEN);
+	assert_int_equal(mt_tls_client_new(&sim->tls_client, &client), 0);
+	free(ca);
+	free(ca_key);
+	free(chain);
+	free(key);
+}
+
+void sim_init(struct sim *sim, uint64_t seed, const struct mt_endpoint_events *client,
+	const struct mt_endpoint_events *server)
+{
+	memset(sim, 0, sizeof(*sim));
+	sim->now_ns = 1000 * SIM_S;
+	sim->rng = seed * 0x9e3779b97f4a7c15ull + 1;
+	sim->delay_ns = 10 * SIM_MS;
+	sim->nat_port = 40000;
+	assert_int_equal(mt_addr_parse(&sim->client.addr, "192.0.2.1:5000"), 0);
+	assert_int_equal(mt_addr_parse(&sim->server.addr, "198.51.100.1:443"), 0);
+	make_credentials(sim);
+	start_node(sim, &sim->client, client, NULL, 0);
+	start_node(sim, &sim->server, server, sim->tls_server, 1);
+}
+
+static void drop_packets(struct sim *sim)
+{
+	struct sim_packet *p;
+
+	while ((p = sim->packets)) {
+		sim->packets = p->next;
+		free(p);
+	}
+}
+
+void sim_deinit(struct sim *sim)
+{
+	drop_packets(sim);
+	stop_node(&sim->client);
+	stop_node(&sim->server);
+	mt_tls_server_unref(sim->tls_server);
+	mt_tls_client_unref(sim->tls_client);
+}
+
+void sim_restart_server(struct sim *sim, const struct mt_endpoint_events *server, uint8_t tag)
+{
+	stop_node(&sim->server);
+	start_node(sim, &sim->server, server, sim->tls_server, tag);
+}
+
+struct mt_conn *sim_connect(struct sim *sim)
+{
+	struct mt_path path = {
+		.local = sim->client.addr, .remote = sim->server.addr, .socket = sim};
+	struct mt_conn *c = NULL;
+
+	assert_int_equal(
+		mt_endpoint_connect(sim->client.ep, &path, sim->tls_client, sim->now_ns, &c), 0);
+	return c;
+}
+
+void sim_inject(struct sim_node *to, const struct mt_addr *from, const void *data, size_t len)
+{
+	struct mt_path path = {.local = to->addr, .remote = *from, .socket = to->sim};
+
+	to->bytes_in += len;
+	mt_endpoint_receive(to->ep, &path, 0, data, len, 0, to->sim->now_ns);
+}
+
+static void deliver(struct sim *sim)
+{
+	struct sim_packet *p;
+	struct mt_path path;
+
+	while ((p = sim->packets) && p->at_ns <= sim->now_ns) {
+		sim->packets = p->next;
+		path = (struct mt_path){.local = p->to->addr, .remote = p->from, .socket = sim};
+		p->to->bytes_in += p->len;
+		mt_endpoint_receive(p->to->ep, &path, p->ecn, p->data, p->len, 0, sim->now_ns);
+		free(p);
+	}
+}
+
+static void turn(struct sim *sim, struct sim_node *node)
+{
+	mt_endpoint_expire(node->ep, sim->now_ns);
+	mt_endpoint_dispatch(node->ep, sim->now_ns);
+	(void)mt_endpoint_flush(node->ep, sim->now_ns); /* blocked only when the test says so */
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+bool sim_run(struct sim *sim, bool (*done)(void *user), void *user, uint64_t limit_ns)
+{
+	uint64_t end_ns = sim->now_ns + limit_ns, next_ns;
+
+	for (;;) {
+		deliver(sim);
+		turn(sim, &sim->client);
+		turn(sim, &sim->server);
+		if (done && done(user)) {
+			return true;
+		}
+		next_ns = earlier(
+			mt_endpoint_expiry(sim->client.ep), mt_endpoint_expiry(sim->server.ep));
+		if (sim->packets) {
+			next_ns = earlier(next_ns, sim->packets->at_ns);
+		}
+		if (next_ns > end_ns) {
+			sim->now_ns = end_ns;
+			return false;
+		}
+		if (next_ns > sim->now_ns) {
+			sim->now_ns = next_ns;
+		}
+	}
+}
