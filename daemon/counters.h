@@ -24,8 +24,11 @@ struct mt_worker_counters {
 	mt_counter udp_dropped_denied;
 	mt_counter udp_dropped_unsupported; /* extended form */
 	mt_counter udp_dropped_queue;    /* queue full, or name unknown */
+	mt_counter udp_dropped_send;  /* the system did not take it */
+	mt_counter udp_dropped_size;  /* answers that no datagram to the client can carry */
 	mt_counter dns_queries;
 	mt_counter dns_failures;
 	mt_counter channel_errors;
+	mt_counter foreign_dropped;      /* packets for another worker whose mailbox was full */
 	mt_counter errors;               /* own failures: memory, descriptors */
 };

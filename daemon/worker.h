@@ -44,7 +44,7 @@ void mt_worker_stop(struct mt_worker *w);
 
 /* The calls below belong to the worker's thread: from a message's `run`. */
 
-/* Swaps the snapshot: limits, credentials and rules hold at once; connections whose identity is revoked or gone end with
+/* Swaps the snapshot (a reference is taken): limits, credentials and rules hold at once; connections whose identity is revoked or gone end with
  * MT_APP_REVOKED. */
 void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot);
 /* Tells every client, refuses new connections and tunnels; on_drained when the last tunnel has ended. */

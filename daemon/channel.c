@@ -1,0 +1,215 @@
+#include "daemon/channel.h"
+
+#include "daemon/front.h"
+
+#include <errno.h>
+#include <string.h>
+#include <uv.h>
+
+#define AGENT "mytunneld/" MT_VERSION
+
+struct mt_channel {
+	struct mt_env *env;
+	struct mt_stream *stream;
+	struct mt_channel_events events;
+	bool blocked;   /* an answer waits for room: reading waits too */
+	bool malformed; /* nothing is read any more */
+};
+
+static int send_message(struct mt_channel *ch, const struct mt_channel_message *msg)
+{
+	uint8_t buf[MT_CHANNEL_MESSAGE_MAX];
+	size_t len = mt_channel_encode(buf, sizeof(buf), msg);
+
+	if (len == 0) {
+		return MT_E_TOO_LONG;
+	}
+	return mt_stream_send(ch->stream, buf, len);
+}
+
+static int send_hello(struct mt_channel *ch, uint32_t max_streams)
+{
+	const struct mt_channel_message hello = {
+		.type = MT_CHANNEL_HELLO,
+		.version = MT_CHANNEL_VERSION,
+		.max_streams = max_streams,
+		.text = AGENT,
+		.text_len = sizeof(AGENT) - 1,
+	};
+
+	return send_message(ch, &hello);
+}
+
+static int answer_ping(
+	struct mt_channel *ch, const struct mt_channel_message *ping, uint64_t read_ns)
+{
+	const struct mt_channel_message pong = {
+		.type = MT_CHANNEL_PONG,
+		.sent_ns = ping->sent_ns,
+		.held_ns = uv_hrtime() - read_ns,
+	};
+
+	return send_message(ch, &pong);
+}
+
+/* Reads every complete message. 0, or MT_E_MALFORMED. */
+static int read_messages(struct mt_channel *ch)
+{
+	uint8_t buf[MT_CHANNEL_MESSAGE_MAX];
+	struct mt_channel_message msg;
+	uint64_t read_ns = uv_hrtime();
+	size_t used = 0;
+	size_t len;
+	int rv;
+
+	while (!ch->blocked && !ch->malformed) {
+		len = mt_stream_front(ch->stream, buf, sizeof(buf));
+		rv = mt_channel_decode(&msg, &used, buf, len);
+		if (rv == MT_E_AGAIN) {
+			return 0;
+		}
+		if (rv < 0) {
+			ch->malformed = true;
+			return rv;
+		}
+		/* Hellos of clients need no answer, and unknown types are skipped. */
+		if (msg.type == MT_CHANNEL_PING && answer_ping(ch, &msg, read_ns) < 0) {
+			ch->blocked = true; /* it is read again when there is room */
+			return 0;
+		}
+		mt_stream_consume(ch->stream, used);
+	}
+	return 0;
+}
+
+void mt_channel_read(struct mt_channel *ch)
+{
+	if (read_messages(ch) < 0) {
+		mt_count(&ch->env->counters->channel_errors, 1);
+		ch->events.on_malformed(ch->events.user);
+	}
+}
+
+static void on_readable(struct mt_stream *s, void *user)
+{
+	(void)s;
+	mt_channel_read(user);
+}
+
+static void on_writable(struct mt_stream *s, void *user)
+{
+	struct mt_channel *ch = user;
+
+	(void)s;
+	ch->blocked = false;
+	mt_channel_read(ch);
+}
+
+static void end(struct mt_channel *ch)
+{
+	struct mt_channel_events events = ch->events;
+
+	mt_channel_free(ch, MT_APP_NONE);
+	events.on_end(events.user);
+}
+
+static void on_cut(struct mt_stream *s, uint64_t app_code, void *user)
+{
+	(void)s;
+	(void)app_code;
+	end(user);
+}
+
+static void on_stream_end(struct mt_stream *s, int err, void *user)
+{
+	(void)s;
+	(void)err;
+	end(user);
+}
+
+static const struct mt_stream_handler handler = {
+	.on_readable = on_readable,
+	.on_writable = on_writable,
+	.on_reset = on_cut,
+	.on_stop = on_cut,
+	.on_end = on_stream_end,
+};
+
+int mt_channel_open(struct mt_channel **out, struct mt_env *env, struct mt_stream *stream,
+	uint32_t max_streams, const struct mt_channel_events *events)
+{
+	const uint8_t ok = MT_STATUS_OK;
+	struct mt_channel *ch = mt_mem_calloc(env->mem, sizeof(*ch));
+	int rv;
+
+	if (ch == NULL) {
+		return -ENOMEM;
+	}
+	ch->env = env;
+	ch->stream = stream;
+	ch->events = *events;
+	rv = mt_stream_send(stream, &ok, 1);
+	if (rv == 0) {
+		rv = send_hello(ch, max_streams);
+	}
+	if (rv < 0) {
+		mt_mem_release(env->mem, ch);
+		return rv;
+	}
+	mt_stream_set_handler(stream, &handler, ch);
+	*out = ch;
+	return 0;
+}
+
+void mt_channel_refuse(struct mt_stream *stream)
+{
+	const uint8_t status = MT_STATUS_GENERAL_FAILURE;
+
+	/* When the client does not listen any more, the release resets. */
+	if (mt_stream_send(stream, &status, 1) == 0) {
+		mt_stream_send_fin(stream);
+	}
+	mt_stream_release(stream, MT_APP_NONE);
+}
+
+static uint8_t text_len(const char *text)
+{
+	return (uint8_t)strnlen(text, MT_CHANNEL_TEXT_MAX);
+}
+
+void mt_channel_notice(struct mt_channel *ch, enum mt_notice code, const char *text)
+{
+	const struct mt_channel_message msg = {
+		.type = MT_CHANNEL_NOTICE,
+		.code = (uint32_t)code,
+		.text = text,
+		.text_len = text_len(text),
+	};
+
+	if (send_message(ch, &msg) < 0) {
+		mt_count(&ch->env->counters->channel_errors, 1);
+	}
+}
+
+void mt_channel_closing(struct mt_channel *ch, enum mt_app_code code, const char *text)
+{
+	const struct mt_channel_message msg = {
+		.type = MT_CHANNEL_CLOSING,
+		.code = (uint32_t)code,
+		.text = text,
+		.text_len = text_len(text),
+	};
+
+	if (send_message(ch, &msg) < 0) {
+		mt_count(&ch->env->counters->channel_errors, 1);
+	}
+}
+
+void mt_channel_free(struct mt_channel *ch, uint64_t app_code)
+{
+	if (ch == NULL) {
+		return;
+	}
+	mt_stream_release(ch->stream, app_code);
+	mt_mem_release(ch->env->mem, ch);
+}

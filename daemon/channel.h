@@ -1,0 +1,36 @@
+/* The server's side of the control channel (stream type 0x02). One thread. */
+#pragma once
+
+#include "daemon/env.h"
+#include "proto/quic/stream.h"
+#include "proto/wire/channel.h"
+#include "proto/wire/err.h"
+
+#include <stdint.h>
+
+struct mt_channel;
+
+struct mt_channel_events {
+	/* The client sent what is no message; close the connection. */
+	void (*on_malformed)(void *user);
+	/* The channel has ended and is gone; the connection may live on. */
+	void (*on_end)(void *user);
+	void *user;
+};
+
+/* Takes a stream whose type byte is consumed, on success: answers with the status and our Hello.
+ * The caller then calls mt_channel_read once for what has arrived already.
+ */
+int mt_channel_open(struct mt_channel **out, struct mt_env *env, struct mt_stream *stream,
+	uint32_t max_streams, const struct mt_channel_events *events) MT_MUST_CHECK;
+/* Reads what is there; on_malformed may come from inside. */
+void mt_channel_read(struct mt_channel *ch);
+/* Says so with a status and ends a stream that asks for a second channel; taken. */
+void mt_channel_refuse(struct mt_stream *stream);
+/* A notice, or the reason of the close that follows; dropped when the client does not read. `text`
+ * is cut at MT_CHANNEL_TEXT_MAX.
+ */
+void mt_channel_notice(struct mt_channel *ch, enum mt_notice code, const char *text);
+void mt_channel_closing(struct mt_channel *ch, enum mt_app_code code, const char *text);
+/* No event follows. NULL is allowed. */
+void mt_channel_free(struct mt_channel *ch, uint64_t app_code);

@@ -1,0 +1,35 @@
+/* What the parts of one worker share; everything belongs to the worker and its thread. */
+#pragma once
+
+#include "daemon/counters.h"
+#include "daemon/deadline.h"
+#include "daemon/snapshot.h"
+#include "proto/io/poller.h"
+#include "proto/quic/mem.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+struct mt_resolver;
+struct mt_relay_io;
+struct mt_tunnel;
+
+struct mt_env {
+	struct mt_mem *mem;
+	struct mt_poller *poller;
+	struct mt_deadlines deadlines;
+	struct mt_resolver *resolver;
+	struct mt_relay_io *relay_io;
+	struct mt_worker_counters *counters;
+	struct mt_snapshot *snapshot; /* the one in force; held */
+	uint64_t seed;                /* of hash tables */
+	bool draining;
+
+	LIST_HEAD(, mt_tunnel) tunnels; /* all of them, with those whose connection has gone */
+	unsigned tunnels_open;          /* those with a complete request */
+	struct mt_deadline tunnel_sweep;
+	/* tunnels_open has come down to 0. */
+	void (*on_idle)(void *user);
+	void *user;
+};

@@ -1,0 +1,32 @@
+/* The UDP relay of one connection, in the simple form: one unconnected socket per address family,
+ * so that whoever is sent to, and anybody else whom the rules do not refuse, may answer (full
+ * cone). One thread.
+ */
+#pragma once
+
+#include "daemon/env.h"
+#include "proto/quic/conn.h"
+#include "proto/wire/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MT_RELAY_PENDING_MAX 128    /* datagrams of one connection that wait for a name */
+#define MT_RELAY_IDLE_MS     120000 /* without traffic: sockets close and targets are forgotten */
+
+struct mt_relay;
+
+/* Nothing is opened before the first datagram goes out. */
+int mt_relay_new(struct mt_relay **out, struct mt_env *env, struct mt_conn *conn) MT_MUST_CHECK;
+void mt_relay_free(struct mt_relay *relay); /* NULL is allowed */
+/* A datagram from the client, borrowed. Touches no stream and ends no connection, so it may be
+ * called from mt_endpoint_events.on_datagram.
+ */
+void mt_relay_receive(struct mt_relay *relay, const uint8_t *data, size_t len);
+/* There is room towards the client again. */
+void mt_relay_resume(struct mt_relay *relay);
+/* The rules have changed: targets that are not allowed any more are forgotten. */
+void mt_relay_recheck(struct mt_relay *relay);
+unsigned mt_relay_flows(const struct mt_relay *relay);          /* targets in use */
+uint64_t mt_relay_bytes_received(const struct mt_relay *relay); /* payload from the client */
+uint64_t mt_relay_bytes_sent(const struct mt_relay *relay);

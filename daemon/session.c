@@ -1,0 +1,210 @@
+#include "daemon/session.h"
+
+#include "daemon/access.h"
+#include "proto/wire/settings.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static void on_farewell(struct mt_deadline *deadline)
+{
+	struct mt_session *s =
+		(struct mt_session *)((char *)deadline - offsetof(struct mt_session, farewell));
+
+	mt_conn_close(s->conn, s->close_code, s->close_reason);
+}
+
+static bool start_closing(struct mt_session *s, enum mt_app_code code, const char *reason)
+{
+	if (s->closing) {
+		return false;
+	}
+	s->closing = true;
+	s->close_code = (uint64_t)code;
+	(void)snprintf(s->close_reason, sizeof(s->close_reason), "%s", reason); /* our own short
+										   texts */
+	mt_tunnels_cancel(&s->tunnels, s->close_code);
+	return true;
+}
+
+void mt_session_close(struct mt_session *s, enum mt_app_code code, const char *reason)
+{
+	if (!start_closing(s, code, reason)) {
+		return;
+	}
+	if (s->channel == NULL) {
+		mt_conn_close(s->conn, s->close_code, s->close_reason);
+		return;
+	}
+	mt_channel_closing(s->channel, code, reason);
+	mt_deadline_set(&s->env->deadlines, &s->farewell, MT_SESSION_FAREWELL_MS);
+}
+
+void mt_session_close_now(struct mt_session *s, enum mt_app_code code, const char *reason)
+{
+	(void)start_closing(s, code, reason); /* an earlier reason stands */
+	mt_deadline_cancel(&s->farewell);
+	mt_conn_close(s->conn, s->close_code, s->close_reason);
+}
+
+static void on_channel_malformed(void *user)
+{
+	mt_session_close_now(
+		user, MT_APP_PROTOCOL_ERROR, "malformed message on the control channel");
+}
+
+static void on_channel_end(void *user)
+{
+	struct mt_session *s = user;
+
+	s->channel = NULL;
+}
+
+static void on_channel(void *user, struct mt_stream *stream)
+{
+	struct mt_session *s = user;
+	const struct mt_channel_events events = {
+		.on_malformed = on_channel_malformed,
+		.on_end = on_channel_end,
+		.user = s,
+	};
+	int64_t max_streams =
+		mt_settings_int(&s->env->snapshot->settings, MT_SET_QUIC_MAX_STREAMS_PER_CONN);
+
+	if (s->channel != NULL ||
+		mt_channel_open(&s->channel, s->env, stream, (uint32_t)max_streams, &events) < 0) {
+		mt_count(&s->env->counters->channel_errors, 1);
+		mt_channel_refuse(stream);
+		return;
+	}
+	if (s->env->draining) {
+		mt_channel_notice(s->channel, MT_NOTICE_DRAINING, MT_SESSION_DRAINING_TEXT);
+	}
+	mt_channel_read(s->channel);
+}
+
+/* False: the identity is not, or no longer, welcome. */
+static bool take_identity(struct mt_session *s, const uint8_t *fingerprint)
+{
+	const struct mt_snapshot_client *client;
+
+	if (fingerprint != NULL) {
+		memcpy(s->fingerprint, fingerprint, sizeof(s->fingerprint));
+		s->has_identity = true;
+		client = mt_snapshot_find(s->env->snapshot, fingerprint);
+		if (client != NULL) {
+			memcpy(s->client, client->name, sizeof(s->client));
+		}
+	}
+	return mt_access_check_identity(s->env->snapshot, fingerprint) == 0;
+}
+
+struct mt_session *mt_session_of(
+	struct mt_env *env, struct mt_session_list *list, struct mt_conn *conn)
+{
+	struct mt_session *s = mt_conn_user(conn);
+
+	if (s != NULL) {
+		return s;
+	}
+	s = mt_mem_calloc(env->mem, sizeof(*s));
+	if (s == NULL) {
+		mt_count(&env->counters->errors, 1);
+		return NULL;
+	}
+	s->env = env;
+	s->conn = conn;
+	s->connected_at = (int64_t)time(NULL);
+	s->farewell.on_due = on_farewell;
+	mt_tunnels_init(&s->tunnels, env, on_channel, s);
+	/* The rules may have changed since the handshake; mt_session_recheck then ends it. */
+	(void)take_identity(s, mt_conn_fingerprint(conn));
+	LIST_INSERT_HEAD(list, s, of_worker);
+	mt_conn_set_user(conn, s);
+	return s;
+}
+
+void mt_session_accept_stream(struct mt_session *s, struct mt_stream *stream)
+{
+	if (s->closing) {
+		mt_stream_release(stream, s->close_code);
+		return;
+	}
+	mt_tunnels_accept(&s->tunnels, stream);
+}
+
+void mt_session_receive_datagram(struct mt_session *s, const uint8_t *data, size_t len)
+{
+	if (s->closing) {
+		return;
+	}
+	if (s->relay == NULL && mt_relay_new(&s->relay, s->env, s->conn) < 0) {
+		mt_count(&s->env->counters->errors, 1);
+		return;
+	}
+	mt_relay_receive(s->relay, data, len);
+}
+
+void mt_session_resume_relay(struct mt_session *s)
+{
+	if (s->relay != NULL) {
+		mt_relay_resume(s->relay);
+	}
+}
+
+void mt_session_recheck(struct mt_session *s)
+{
+	if (s->closing) {
+		return;
+	}
+	if (!take_identity(s, s->has_identity ? s->fingerprint : NULL)) {
+		mt_session_close(s, MT_APP_REVOKED, mt_app_code_text(MT_APP_REVOKED));
+		return;
+	}
+	mt_tunnels_recheck(&s->tunnels);
+	if (s->relay != NULL) {
+		mt_relay_recheck(s->relay);
+	}
+}
+
+void mt_session_notify(struct mt_session *s, enum mt_notice code, const char *text)
+{
+	if (s->channel != NULL && !s->closing) {
+		mt_channel_notice(s->channel, code, text);
+	}
+}
+
+void mt_session_get_row(struct mt_session *s, struct mt_connection_row *row, unsigned worker)
+{
+	struct mt_conn_info info;
+
+	*row = (struct mt_connection_row){.worker = worker, .connected_at = s->connected_at};
+	mt_conn_get_info(s->conn, &info);
+	(void)snprintf(row->id, sizeof(row->id), "%u-%" PRIu64, worker & 0xff,
+		mt_conn_serial(s->conn)); /* 3 + 1 + 20 digits at most */
+	memcpy(row->client, s->client, sizeof(row->client));
+	row->peer = info.remote;
+	row->rtt_ms = (double)info.smoothed_rtt_ns / 1e6;
+	row->streams = info.streams;
+	mt_tunnels_bytes(&s->tunnels, &row->bytes_received, &row->bytes_sent);
+	if (s->relay != NULL) {
+		row->udp_flows = mt_relay_flows(s->relay);
+		row->bytes_received += mt_relay_bytes_received(s->relay);
+		row->bytes_sent += mt_relay_bytes_sent(s->relay);
+	}
+}
+
+void mt_session_free(struct mt_session *s)
+{
+	struct mt_env *env = s->env;
+
+	mt_deadline_cancel(&s->farewell);
+	mt_tunnels_abandon(&s->tunnels);
+	mt_relay_free(s->relay);
+	mt_channel_free(s->channel, MT_APP_NONE);
+	mt_conn_set_user(s->conn, NULL);
+	LIST_REMOVE(s, of_worker);
+	mt_mem_release(env->mem, s);
+}

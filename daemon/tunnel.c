@@ -1,0 +1,439 @@
+#include "daemon/tunnel.h"
+
+#include "daemon/access.h"
+#include "daemon/connect.h"
+#include "daemon/front.h"
+#include "daemon/resolver.h"
+#include "proto/io/pump.h"
+#include "proto/wire/addr.h"
+#include "proto/wire/request.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SWEEP_MS 500 /* how often the payload counters catch up with running pumps */
+
+enum stage {
+	STAGE_HEADER,
+	STAGE_RESOLVE,
+	STAGE_CONNECT,
+	STAGE_PUMP,
+};
+
+struct mt_tunnel {
+	LIST_ENTRY(mt_tunnel) of_env;
+	LIST_ENTRY(mt_tunnel) of_set;
+	struct mt_env *env;
+	struct mt_tunnels *set;   /* NULL once the connection has gone */
+	struct mt_stream *stream; /* the pump's in STAGE_PUMP */
+	enum stage stage;
+	bool open; /* counted in tunnels_open */
+	uint16_t port;
+	struct mt_deadline deadline;
+	struct mt_resolve resolve;
+	struct mt_connect *connect;
+	struct mt_pump *pump;
+	struct mt_addr target;
+	uint64_t counted_in; /* payload that the worker's counters know of */
+	uint64_t counted_out;
+};
+
+static void set_active(struct mt_env *env, uint64_t change)
+{
+	mt_count(&env->counters->tunnels_active, change); /* wraps: UINT64_MAX is one less */
+}
+
+static void count_payload(struct mt_tunnel *t, uint64_t in, uint64_t out)
+{
+	mt_count(&t->env->counters->bytes_received, in - t->counted_in);
+	mt_count(&t->env->counters->bytes_sent, out - t->counted_out);
+	t->counted_in = in;
+	t->counted_out = out;
+}
+
+static void count_pump(struct mt_tunnel *t)
+{
+	count_payload(t, mt_pump_bytes_to_socket(t->pump), mt_pump_bytes_to_stream(t->pump));
+}
+
+static void on_sweep(struct mt_deadline *deadline)
+{
+	struct mt_env *env =
+		(struct mt_env *)((char *)deadline - offsetof(struct mt_env, tunnel_sweep));
+	struct mt_tunnel *t;
+
+	LIST_FOREACH(t, &env->tunnels, of_env)
+	{
+		if (t->stage == STAGE_PUMP) {
+			count_pump(t);
+		}
+	}
+	if (!LIST_EMPTY(&env->tunnels)) {
+		mt_deadline_set(&env->deadlines, &env->tunnel_sweep, SWEEP_MS);
+	}
+}
+
+/* Everything but the stream and the pump, which are gone already. */
+static void free_tunnel(struct mt_tunnel *t)
+{
+	struct mt_env *env = t->env;
+	bool was_open = t->open;
+
+	mt_deadline_cancel(&t->deadline);
+	mt_resolve_cancel(&t->resolve);
+	if (t->connect != NULL) {
+		mt_connect_cancel(t->connect);
+	}
+	if (t->stage == STAGE_PUMP) {
+		set_active(env, UINT64_MAX);
+	}
+	LIST_REMOVE(t, of_env);
+	if (t->set != NULL) {
+		LIST_REMOVE(t, of_set);
+		t->set->bytes_received += t->counted_in;
+		t->set->bytes_sent += t->counted_out;
+	}
+	mt_mem_release(env->mem, t);
+	if (was_open && --env->tunnels_open == 0 && env->on_idle != NULL) {
+		env->on_idle(env->user);
+	}
+}
+
+static void give_up(struct mt_tunnel *t, uint64_t app_code)
+{
+	mt_stream_release(t->stream, app_code);
+	free_tunnel(t);
+}
+
+/* Says why not, ends our direction and asks the client to end its own. */
+static void refuse(struct mt_tunnel *t, enum mt_status status)
+{
+	const uint8_t byte = (uint8_t)status;
+
+	/* When the client does not listen any more, or there is no memory, the release resets. */
+	if (mt_stream_send(t->stream, &byte, 1) == 0) {
+		mt_stream_send_fin(t->stream);
+	}
+	give_up(t, MT_APP_NONE);
+}
+
+static void fail(struct mt_tunnel *t, int err)
+{
+	mt_count(err == MT_E_DENIED ? &t->env->counters->tunnels_refused
+				    : &t->env->counters->tunnels_failed,
+		1);
+	refuse(t, mt_status_from_error(err));
+}
+
+static void on_pump_end(struct mt_pump *pump, const struct mt_pump_result *result, void *user)
+{
+	struct mt_tunnel *t = user;
+
+	(void)pump;
+	count_payload(t, result->bytes_to_socket, result->bytes_to_stream);
+	if (result->err != 0) {
+		mt_count(&t->env->counters->tunnels_reset, 1);
+	}
+	free_tunnel(t);
+}
+
+static void start_pump(struct mt_tunnel *t, int fd)
+{
+	const uint8_t ok = MT_STATUS_OK;
+	const struct mt_pump_config config = {
+		.poller = t->env->poller,
+		.stream = t->stream,
+		.fd = fd,
+		.on_end = on_pump_end,
+		.user = t,
+		.mem = t->env->mem,
+	};
+	int rv = mt_stream_send(t->stream, &ok, 1);
+
+	if (rv == 0) {
+		rv = mt_pump_start(&t->pump, &config);
+	}
+	if (rv < 0) {
+		(void)close(fd); /* nothing was exchanged with the target */
+		if (rv != MT_E_CLOSED) {
+			mt_count(&t->env->counters->errors, 1);
+		}
+		give_up(t, MT_APP_LIMIT);
+		return;
+	}
+	t->stage = STAGE_PUMP;
+	mt_count(&t->env->counters->tunnels_opened, 1);
+	set_active(t->env, 1);
+}
+
+static void on_connected(void *user, int err, int fd, const struct mt_addr *addr)
+{
+	struct mt_tunnel *t = user;
+
+	t->connect = NULL;
+	if (err < 0) {
+		fail(t, err);
+		return;
+	}
+	t->target = *addr;
+	start_pump(t, fd);
+}
+
+static void start_connect(struct mt_tunnel *t, const struct mt_addr *addrs, size_t count)
+{
+	const struct mt_connect_config config = {
+		.env = t->env,
+		.addrs = addrs,
+		.count = count,
+		.port = t->port,
+		.on_done = on_connected,
+		.user = t,
+	};
+	int rv;
+
+	mt_deadline_cancel(&t->deadline);
+	t->stage = STAGE_CONNECT;
+	rv = mt_connect_start(&t->connect, &config);
+	if (rv < 0) {
+		fail(t, rv);
+	}
+}
+
+static void on_resolved(
+	struct mt_resolve *request, int err, const struct mt_addr *addrs, size_t count)
+{
+	struct mt_tunnel *t =
+		(struct mt_tunnel *)((char *)request - offsetof(struct mt_tunnel, resolve));
+
+	if (count == 0) {
+		fail(t, err);
+		return;
+	}
+	start_connect(t, addrs, count);
+}
+
+static void start_request(struct mt_tunnel *t, const struct mt_request *request)
+{
+	enum mt_host_kind kind;
+	struct mt_addr literal;
+	const struct mt_addr *addrs = &literal;
+	size_t count = 1;
+	int rv = mt_host_parse(&kind, &literal, request->host, request->host_len, request->port);
+
+	if (rv < 0) {
+		mt_count(&t->env->counters->requests_malformed, 1);
+		refuse(t, mt_status_from_error(rv));
+		return;
+	}
+	t->open = true;
+	t->env->tunnels_open++;
+	t->port = request->port;
+	if (kind == MT_HOST_NAME) {
+		t->stage = STAGE_RESOLVE;
+		rv = mt_resolver_lookup(t->env->resolver, &t->resolve, request->host,
+			request->host_len, &addrs, &count);
+		if (rv == MT_E_AGAIN) {
+			mt_deadline_set(&t->env->deadlines, &t->deadline, MT_CONNECT_TIMEOUT_MS);
+			return;
+		}
+	}
+	if (rv < 0) {
+		fail(t, rv);
+		return;
+	}
+	start_connect(t, addrs, count);
+}
+
+static void hand_over_channel(struct mt_tunnel *t)
+{
+	struct mt_tunnels *set = t->set;
+	struct mt_stream *stream = t->stream;
+
+	free_tunnel(t);
+	set->on_channel(set->user, stream);
+}
+
+static void read_header(struct mt_tunnel *t)
+{
+	struct mt_worker_counters *counters = t->env->counters;
+	struct mt_request request;
+	uint8_t buf[MT_REQUEST_MAX];
+	size_t len = mt_stream_front(t->stream, buf, sizeof(buf));
+	size_t used = 0;
+	int rv = mt_request_decode(&request, &used, buf, len);
+
+	if (rv == MT_E_AGAIN) {
+		if (mt_stream_fin_received(t->stream)) {
+			mt_count(&counters->requests_malformed, 1);
+			refuse(t, MT_STATUS_GENERAL_FAILURE);
+		}
+		return;
+	}
+	mt_deadline_cancel(&t->deadline);
+	if (rv < 0) {
+		mt_count(rv == MT_E_UNSUPPORTED ? &counters->requests_unsupported
+						: &counters->requests_malformed,
+			1);
+		refuse(t, mt_status_from_error(rv));
+		return;
+	}
+	mt_stream_consume(t->stream, used);
+	if (request.type == MT_REQUEST_CONTROL) {
+		hand_over_channel(t);
+	} else if (t->env->draining) {
+		mt_count(&counters->tunnels_failed, 1);
+		refuse(t, MT_STATUS_GENERAL_FAILURE);
+	} else {
+		start_request(t, &request);
+	}
+}
+
+static void on_deadline(struct mt_deadline *deadline)
+{
+	struct mt_tunnel *t =
+		(struct mt_tunnel *)((char *)deadline - offsetof(struct mt_tunnel, deadline));
+
+	if (t->stage == STAGE_HEADER) {
+		mt_count(&t->env->counters->requests_timeout, 1);
+		refuse(t, MT_STATUS_TIMED_OUT);
+	} else {
+		fail(t, MT_E_TIMEOUT);
+	}
+}
+
+static void on_readable(struct mt_stream *s, void *user)
+{
+	struct mt_tunnel *t = user;
+
+	(void)s;
+	/* Later than the header the bytes wait in the stream's queue for the pump. */
+	if (t->stage == STAGE_HEADER) {
+		read_header(t);
+	}
+}
+
+static void on_cut(struct mt_stream *s, uint64_t app_code, void *user)
+{
+	(void)s;
+	(void)app_code;
+	give_up(user, MT_APP_CANCELLED);
+}
+
+static void on_stream_end(struct mt_stream *s, int err, void *user)
+{
+	(void)s;
+	(void)err;
+	give_up(user, MT_APP_NONE);
+}
+
+/* Until the pump takes over. */
+static const struct mt_stream_handler handler = {
+	.on_readable = on_readable,
+	.on_reset = on_cut,
+	.on_stop = on_cut,
+	.on_end = on_stream_end,
+};
+
+void mt_tunnels_init(struct mt_tunnels *set, struct mt_env *env,
+	void (*on_channel)(void *user, struct mt_stream *stream), void *user)
+{
+	*set = (struct mt_tunnels){.env = env, .on_channel = on_channel, .user = user};
+	LIST_INIT(&set->list);
+}
+
+void mt_tunnels_accept(struct mt_tunnels *set, struct mt_stream *stream)
+{
+	struct mt_env *env = set->env;
+	struct mt_tunnel *t = mt_mem_calloc(env->mem, sizeof(*t));
+
+	if (t == NULL) {
+		mt_count(&env->counters->errors, 1);
+		mt_stream_release(stream, MT_APP_LIMIT);
+		return;
+	}
+	t->env = env;
+	t->set = set;
+	t->stream = stream;
+	t->stage = STAGE_HEADER;
+	t->deadline.on_due = on_deadline;
+	t->resolve.on_done = on_resolved;
+	if (LIST_EMPTY(&env->tunnels)) {
+		env->tunnel_sweep.on_due = on_sweep;
+		mt_deadline_set(&env->deadlines, &env->tunnel_sweep, SWEEP_MS);
+	}
+	LIST_INSERT_HEAD(&env->tunnels, t, of_env);
+	LIST_INSERT_HEAD(&set->list, t, of_set);
+	mt_deadline_set(&env->deadlines, &t->deadline, MT_REQUEST_TIMEOUT_MS);
+	mt_stream_set_handler(stream, &handler, t);
+	read_header(t);
+}
+
+void mt_tunnels_bytes(const struct mt_tunnels *set, uint64_t *received, uint64_t *sent)
+{
+	const struct mt_tunnel *t;
+
+	*received = set->bytes_received;
+	*sent = set->bytes_sent;
+	LIST_FOREACH(t, &set->list, of_set)
+	{
+		if (t->stage == STAGE_PUMP) {
+			*received += mt_pump_bytes_to_socket(t->pump);
+			*sent += mt_pump_bytes_to_stream(t->pump);
+		}
+	}
+}
+
+static void cancel(struct mt_tunnel *t, uint64_t app_code)
+{
+	if (t->stage != STAGE_PUMP) {
+		give_up(t, app_code);
+		return;
+	}
+	count_pump(t);
+	mt_count(&t->env->counters->tunnels_reset, 1);
+	mt_pump_cancel(t->pump, app_code);
+	free_tunnel(t);
+}
+
+void mt_tunnels_cancel(struct mt_tunnels *set, uint64_t app_code)
+{
+	while (!LIST_EMPTY(&set->list)) {
+		cancel(LIST_FIRST(&set->list), app_code);
+	}
+}
+
+void mt_tunnels_recheck(struct mt_tunnels *set)
+{
+	struct mt_tunnel *next;
+
+	for (struct mt_tunnel *t = LIST_FIRST(&set->list); t != NULL; t = next) {
+		next = LIST_NEXT(t, of_set);
+		if (t->stage == STAGE_PUMP &&
+			mt_access_check_target(t->env->snapshot, &t->target) < 0) {
+			cancel(t, MT_APP_CANCELLED);
+		}
+	}
+}
+
+void mt_tunnels_abandon(struct mt_tunnels *set)
+{
+	struct mt_tunnel *t;
+
+	while ((t = LIST_FIRST(&set->list)) != NULL) {
+		if (t->stage == STAGE_PUMP) {
+			LIST_REMOVE(t, of_set);
+			t->set = NULL;
+		} else {
+			give_up(t, MT_APP_NONE);
+		}
+	}
+}
+
+void mt_tunnels_cancel_all(struct mt_env *env, uint64_t app_code)
+{
+	while (!LIST_EMPTY(&env->tunnels)) {
+		cancel(LIST_FIRST(&env->tunnels), app_code);
+	}
+}

@@ -1,0 +1,109 @@
+#include "daemon/worker_impl.h"
+
+/* Enough for closes to leave and for the ends to be told. */
+#define STOP_TURN_MS 10
+
+void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot)
+{
+	struct mt_snapshot *before = w->env.snapshot;
+	struct mt_endpoint_limits limits;
+	struct mt_session *next;
+
+	w->env.snapshot = mt_snapshot_ref(snapshot);
+	mt_worker_limits(&limits, &snapshot->settings, w->count);
+	mt_endpoint_set_limits(mt_worker_endpoint(w), &limits);
+	mt_endpoint_set_tls(mt_worker_endpoint(w), snapshot->tls);
+	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
+		next = LIST_NEXT(s, of_worker);
+		mt_session_recheck(s);
+	}
+	mt_snapshot_unref(before);
+}
+
+void mt_worker_drain(struct mt_worker *w)
+{
+	struct mt_session *s;
+
+	if (w->env.draining) {
+		return;
+	}
+	w->env.draining = true;
+	mt_endpoint_set_draining(mt_worker_endpoint(w), true);
+	LIST_FOREACH(s, &w->sessions, of_worker)
+	{
+		mt_session_notify(s, MT_NOTICE_DRAINING, MT_SESSION_DRAINING_TEXT);
+	}
+	if (w->env.tunnels_open == 0) {
+		w->env.on_idle(w->env.user);
+	}
+}
+
+void mt_worker_each_connection(struct mt_worker *w,
+	void (*fn)(const struct mt_connection_row *row, void *user), void *user)
+{
+	struct mt_connection_row row;
+	struct mt_session *s;
+
+	LIST_FOREACH(s, &w->sessions, of_worker)
+	{
+		mt_session_get_row(s, &row, w->index);
+		fn(&row, user);
+	}
+}
+
+int mt_worker_kick(struct mt_worker *w, uint64_t serial)
+{
+	struct mt_conn *c = mt_endpoint_find(mt_worker_endpoint(w), serial);
+	struct mt_session *s = c != NULL ? mt_conn_user(c) : NULL;
+
+	if (s == NULL) {
+		return MT_E_NOT_FOUND;
+	}
+	mt_session_close(s, MT_APP_KICKED, mt_app_code_text(MT_APP_KICKED));
+	return 0;
+}
+
+/* ---- the end ---- */
+
+static void on_last_turn(struct mt_deadline *deadline)
+{
+	struct mt_worker *w =
+		(struct mt_worker *)((char *)deadline - offsetof(struct mt_worker, stop_due));
+
+	uv_stop(&w->loop);
+}
+
+static void on_farewells_over(struct mt_deadline *deadline)
+{
+	struct mt_worker *w =
+		(struct mt_worker *)((char *)deadline - offsetof(struct mt_worker, stop_due));
+	struct mt_session *s;
+
+	LIST_FOREACH(s, &w->sessions, of_worker)
+	{
+		mt_session_close_now(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
+	}
+	w->stop_due.on_due = on_last_turn;
+	mt_deadline_set(&w->env.deadlines, &w->stop_due, STOP_TURN_MS);
+}
+
+void mt_worker_begin_stop(struct mt_worker *w)
+{
+	bool farewells = false;
+	struct mt_session *s;
+
+	w->stopping = true;
+	mt_endpoint_set_draining(mt_worker_endpoint(w), true);
+	LIST_FOREACH(s, &w->sessions, of_worker)
+	{
+		farewells = farewells || s->channel != NULL;
+		mt_session_close(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
+	}
+	if (LIST_EMPTY(&w->sessions)) {
+		uv_stop(&w->loop);
+		return;
+	}
+	w->stop_due.on_due = on_farewells_over;
+	mt_deadline_set(
+		&w->env.deadlines, &w->stop_due, farewells ? MT_SESSION_FAREWELL_MS : STOP_TURN_MS);
+}

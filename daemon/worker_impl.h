@@ -1,0 +1,51 @@
+/* The inside of a worker, shared by its files. */
+#pragma once
+
+#include "daemon/env.h"
+#include "daemon/mailbox.h"
+#include "daemon/session.h"
+#include "daemon/worker.h"
+#include "proto/io/driver.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct mt_worker {
+	struct mt_env env;
+	unsigned index;
+	unsigned count;
+	struct mt_worker_events events;
+	struct mt_mailbox *mailbox;
+	struct mt_mailbox **others; /* by index, referenced; NULL until started */
+	struct mt_driver *driver;
+	struct mt_session_list sessions;
+	uv_loop_t loop;
+	uv_poll_t letters; /* on the mailbox */
+	uv_prepare_t turn_end;
+	uv_thread_t thread;
+	struct mt_message_node stop;
+	struct mt_deadline stop_due;
+	bool has_thread;
+	bool stopping;
+	bool drained; /* said so already */
+};
+
+static inline struct mt_endpoint *mt_worker_endpoint(struct mt_worker *w)
+{
+	return mt_driver_endpoint(w->driver);
+}
+
+/* worker_limits.c: one worker's share of the settings. */
+void mt_worker_limits(
+	struct mt_endpoint_limits *out, const struct mt_settings *settings, unsigned count);
+
+/* worker_events.c: what the endpoint tells. */
+void mt_worker_set_events(struct mt_worker *w, struct mt_endpoint_events *events);
+
+/* worker_control.c: says farewell to every client, then ends the loop. */
+void mt_worker_begin_stop(struct mt_worker *w);
+
+/* worker_foreign.c: a packet that belongs to the worker with this index. */
+void mt_worker_forward(struct mt_worker *w, uint8_t to, const struct mt_path *path, unsigned ecn,
+	const uint8_t *data, size_t len);
