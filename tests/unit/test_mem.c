@@ -1,0 +1,99 @@
+/* links: proto/quic/mem.c */
+#include "proto/quic/mem.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+/* cmocka wants the four above first */
+#include <cmocka.h>
+
+static void test_sizes(void **state)
+{
+	struct mt_mem *mem = mt_mem_new();
+	uint8_t *p[5000];
+
+	(void)state;
+	for (size_t round = 0; round < 2; round++) {
+		for (size_t i = 0; i < 5000; i++) {
+			p[i] = mt_mem_alloc(mem, i);
+			assert_non_null(p[i]);
+			assert_int_equal((uintptr_t)p[i] % 16, 0);
+			memset(p[i], (int)(i & 0xff), i);
+		}
+		for (size_t i = 0; i < 5000; i++) {
+			for (size_t j = 0; j < i; j += 97) {
+				assert_int_equal(p[i][j], i & 0xff);
+			}
+			mt_mem_release(mem, p[i]);
+		}
+		assert_int_equal(mt_mem_used(mem), 0);
+	}
+	mt_mem_release(mem, NULL);
+	mt_mem_free(mem);
+}
+
+/* What was released is used again: the pool does not grow in a steady state. */
+static void test_steady_state(void **state)
+{
+	struct mt_mem *mem = mt_mem_new();
+	struct mt_chunk *chunks[40];
+	size_t held = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 50; round++) {
+		for (unsigned i = 0; i < 40; i++) {
+			chunks[i] = mt_chunk_new(mem);
+			assert_non_null(chunks[i]);
+			assert_int_equal(chunks[i]->len, 0);
+			memset(chunks[i]->data, 0xff, MT_CHUNK_BYTES);
+		}
+		if (round == 0) {
+			held = mt_mem_held(mem);
+		}
+		assert_int_equal(mt_mem_held(mem), held);
+		for (unsigned i = 0; i < 40; i++) {
+			mt_chunk_free(mem, chunks[i]);
+		}
+	}
+	mt_mem_free(mem);
+}
+
+static void test_ngtcp2_interface(void **state)
+{
+	struct mt_mem *mem = mt_mem_new();
+	const ngtcp2_mem *m = mt_mem_ngtcp2(mem);
+	uint8_t *p;
+
+	(void)state;
+	p = m->calloc(10, 100, m->user_data);
+	assert_non_null(p);
+	for (unsigned i = 0; i < 1000; i++) {
+		assert_int_equal(p[i], 0);
+	}
+	memset(p, 7, 1000);
+	p = m->realloc(p, 100000, m->user_data);
+	assert_non_null(p);
+	for (unsigned i = 0; i < 1000; i++) {
+		assert_int_equal(p[i], 7);
+	}
+	p = m->realloc(p, 10, m->user_data);
+	assert_non_null(p);
+	m->free(p, m->user_data);
+	m->free(NULL, m->user_data);
+	assert_null(m->calloc(SIZE_MAX / 2, 4, m->user_data));
+	assert_null(m->malloc(SIZE_MAX - 8, m->user_data));
+	assert_int_equal(mt_mem_used(mem), 0);
+	mt_mem_free(mem);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_steady_state),
+		cmocka_unit_test(test_ngtcp2_interface),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
