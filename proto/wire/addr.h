@@ -27,7 +27,8 @@ struct mt_addr {
  */
 int mt_addr_parse(struct mt_addr *out, const char *text) MT_MUST_CHECK;
 /* Copies an IPv4 or IPv6 sockaddr; MT_E_UNSUPPORTED for other families or a short length. */
-int mt_addr_from_sockaddr(struct mt_addr *out, const struct sockaddr *sa, socklen_t len) MT_MUST_CHECK;
+int mt_addr_from_sockaddr(
+	struct mt_addr *out, const struct sockaddr *sa, socklen_t len) MT_MUST_CHECK;
 /* The form that mt_addr_parse reads; returns `buf`. `cap` at least MT_ADDR_TEXT_MAX. */
 const char *mt_addr_format(const struct mt_addr *addr, char *buf, size_t cap);
 /* The address without port and brackets; returns `buf`. */
@@ -69,13 +70,14 @@ int mt_host_split(const char **host, size_t *host_len, uint16_t *port, const cha
 
 enum mt_addr_scope {
 	MT_SCOPE_GLOBAL,  /* allowed unless a rule refuses */
-	MT_SCOPE_PRIVATE, /* RFC 1918, 100.64/10, loopback, fc00::/7: access.allow_private lifts it */
+	MT_SCOPE_PRIVATE, /* RFC 1918, 100.64/10, loopback, fc00::/7: access.allow_private lifts it
+			   */
 	MT_SCOPE_SPECIAL, /* link-local, multicast, 0/8, 240/4, ::, translation and tunnel prefixes
 			     and the other ranges never to be reached without a rule of their own */
 };
 
-/* Where a resolved target address lies. IPv4-mapped, IPv4-compatible, NAT64 (64:ff9b::/96), 6to4 and
- * Teredo addresses are MT_SCOPE_SPECIAL whatever they embed. The host's own addresses are not known
- * here: the caller adds them.
+/* Where a resolved target address lies. IPv4-mapped, IPv4-compatible, NAT64 (64:ff9b::/96), 6to4
+ * and Teredo addresses are MT_SCOPE_SPECIAL whatever they embed. The host's own addresses are not
+ * known here: the caller adds them.
  */
 enum mt_addr_scope mt_addr_scope(const struct mt_addr *addr);

@@ -1,5 +1,5 @@
-/* Messages of the control channel (stream type 0x02): Length(2) Type(1) Body, Length counting type and
- * body. Unknown types are skipped by the reader of messages.
+/* Messages of the control channel (stream type 0x02): Length(2) Type(1) Body, Length counting type
+ * and body. Unknown types are skipped by the reader of messages.
  */
 #pragma once
 
@@ -42,7 +42,8 @@ struct mt_channel_message {
 	uint8_t version;
 	uint32_t capabilities;
 	uint32_t max_streams; /* streams that the sender lets the peer hold open; 0 = none */
-	/* Ping: SentNs(8). Pong: SentNs(8) copied from the ping, HeldNs(8) between both at the peer. */
+	/* Ping: SentNs(8). Pong: SentNs(8) copied from the ping, HeldNs(8) between both at the
+	 * peer. */
 	uint64_t sent_ns;
 	uint64_t held_ns;
 	/* Notice: Code(2) TextLen(1) Text. Closing: AppCode(4) TextLen(1) Text. */
@@ -56,7 +57,8 @@ struct mt_channel_message {
  * `type` is filled then); MT_E_AGAIN when incomplete; MT_E_MALFORMED for length 0, a body too short
  * for its type or a message beyond MT_CHANNEL_MESSAGE_MAX.
  */
-int mt_channel_decode(struct mt_channel_message *out, size_t *used, const uint8_t *data, size_t len) MT_MUST_CHECK;
+int mt_channel_decode(struct mt_channel_message *out, size_t *used, const uint8_t *data,
+	size_t len) MT_MUST_CHECK;
 
 /* Writes one message; returns its length, 0 when it does not fit `cap`. */
 size_t mt_channel_encode(uint8_t *buf, size_t cap, const struct mt_channel_message *msg);

@@ -108,7 +108,10 @@ int mt_hex_decode(uint8_t *out, size_t out_len, const char *text, size_t text_le
 		}
 	}
 	for (size_t i = 0; i < out_len; i++) {
-		out[i] = (uint8_t)(hex_value(text[2 * i]) << 4 | hex_value(text[2 * i + 1]));
+		unsigned high = (unsigned)hex_value(text[2 * i]);
+		unsigned low = (unsigned)hex_value(text[2 * i + 1]);
+
+		out[i] = (uint8_t)(high << 4 | low);
 	}
 	return 0;
 }

@@ -17,7 +17,8 @@ void mt_base64url_encode(char *out, const uint8_t *data, size_t len);
 /* Decodes exactly `out_len` bytes from `text_len` characters. Padding, other alphabets, stray bits
  * in the last character and a wrong length give MT_E_MALFORMED and leave `out` untouched.
  */
-int mt_base64url_decode(uint8_t *out, size_t out_len, const char *text, size_t text_len) MT_MUST_CHECK;
+int mt_base64url_decode(
+	uint8_t *out, size_t out_len, const char *text, size_t text_len) MT_MUST_CHECK;
 
 /* Writes 2 * len characters and a NUL. */
 void mt_hex_encode(char *out, const uint8_t *data, size_t len);

@@ -20,15 +20,15 @@ enum mt_err {
 	MT_E_CLOSED = -20010,      /* the connection or stream has ended */
 	MT_E_RESET = -20011,       /* ended by a reset, data may be missing */
 	MT_E_TIMEOUT = -20012,
-	MT_E_TLS = -20013,    /* GnuTLS refused */
-	MT_E_QUIC = -20014,   /* ngtcp2 refused */
-	MT_E_STORE = -20015,  /* SQLite refused */
+	MT_E_TLS = -20013,     /* GnuTLS refused */
+	MT_E_QUIC = -20014,    /* ngtcp2 refused */
+	MT_E_STORE = -20015,   /* SQLite refused */
 	MT_E_CORRUPT = -20016, /* stored data cannot be trusted */
-	MT_E_NEWER = -20017,  /* stored by a newer version */
-	MT_E_PERMS = -20018,  /* a file's permissions are too open */
-	MT_E_PIN = -20019,    /* the peer's certificate does not match the pin */
-	MT_E_DNS = -20020,    /* the name did not resolve */
-	MT_E_BUSY = -20021,   /* in use by another process */
+	MT_E_NEWER = -20017,   /* stored by a newer version */
+	MT_E_PERMS = -20018,   /* a file's permissions are too open */
+	MT_E_PIN = -20019,     /* the peer's certificate does not match the pin */
+	MT_E_DNS = -20020,     /* the name did not resolve */
+	MT_E_BUSY = -20021,    /* in use by another process */
 };
 
 /* A short English phrase without a final stop for `err`; never NULL, static storage. */

@@ -9,12 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MT_ALPN           "mytunnel"
-#define MT_PINNED_NAME    "pinned.mytunnel.invalid"
-#define MT_HOST_MAX       255
-#define MT_REQUEST_MAX    259 /* Type Port HostLen Host */
+#define MT_ALPN                "mytunnel"
+#define MT_PINNED_NAME         "pinned.mytunnel.invalid"
+#define MT_HOST_MAX            255
+#define MT_REQUEST_MAX         259 /* Type Port HostLen Host */
 #define MT_DATAGRAM_HEADER_MAX 258 /* Port HostLen Host */
-#define MT_REQUEST_TIMEOUT_MS 10000
+#define MT_REQUEST_TIMEOUT_MS  10000
 
 enum mt_request_type {
 	MT_REQUEST_TCP = 0x01,
@@ -61,7 +61,8 @@ struct mt_request {
 	uint8_t type; /* as read; only MT_REQUEST_TCP has the fields below */
 	uint16_t port;
 	uint8_t host_len; /* 1 to 255 */
-	char host[MT_HOST_MAX + 1]; /* NUL-terminated copy; the text may itself hold a NUL: see host_len */
+	char host[MT_HOST_MAX +
+		  1]; /* NUL-terminated copy; the text may itself hold a NUL: see host_len */
 };
 
 /* Reads a request from the first `len` bytes of a stream. Returns 0 and sets `*used`;
@@ -69,12 +70,14 @@ struct mt_request {
  * for a type other than TCP or control, at its first byte; MT_E_MALFORMED for HostLen 0 or port 0.
  * `out->type` is set whenever len > 0.
  */
-int mt_request_decode(struct mt_request *out, size_t *used, const uint8_t *data, size_t len) MT_MUST_CHECK;
+int mt_request_decode(
+	struct mt_request *out, size_t *used, const uint8_t *data, size_t len) MT_MUST_CHECK;
 
 /* Writes a TCP request; returns its length, 0 when the port is 0 or when the host is empty, longer
  * than 255, or does not fit `cap`.
  */
-size_t mt_request_encode(uint8_t *buf, size_t cap, uint16_t port, const char *host, size_t host_len);
+size_t mt_request_encode(
+	uint8_t *buf, size_t cap, uint16_t port, const char *host, size_t host_len);
 
 /* A datagram of the simple form; the fields borrow from the datagram. */
 struct mt_datagram {
@@ -85,10 +88,11 @@ struct mt_datagram {
 	size_t payload_len; /* may be 0 */
 };
 
-/* MT_E_MALFORMED for fewer than 4 bytes, HostLen 0 or past the end; MT_E_UNSUPPORTED for port 0 (the
- * extended form, reserved).
+/* MT_E_MALFORMED for fewer than 4 bytes, HostLen 0 or past the end; MT_E_UNSUPPORTED for port 0
+ * (the extended form, reserved).
  */
 int mt_datagram_decode(struct mt_datagram *out, const uint8_t *data, size_t len) MT_MUST_CHECK;
 
 /* Writes the header of a datagram; the payload follows. 0 when it does not fit, as above. */
-size_t mt_datagram_header_encode(uint8_t *buf, size_t cap, uint16_t port, const char *host, size_t host_len);
+size_t mt_datagram_header_encode(
+	uint8_t *buf, size_t cap, uint16_t port, const char *host, size_t host_len);

@@ -386,7 +386,7 @@ static void explain(const struct mt_setting *s, const char *text, char *why, siz
 	size_t n = 0;
 
 	/* The value goes to terminals and logs: no control characters, no half characters. */
-	for (; text[n] != '\0' && n < sizeof(shown) - 1; n++) {
+	for (; n < sizeof(shown) - 1 && text[n] != '\0'; n++) {
 		shown[n] = text[n] >= 0x20 && text[n] < 0x7f ? text[n] : '?';
 	}
 	shown[n] = '\0';

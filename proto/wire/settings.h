@@ -21,9 +21,9 @@ enum mt_setting_type {
 };
 
 enum mt_setting_applies {
-	MT_APPLIES_LIVE,     /* at once, to everything */
-	MT_APPLIES_NEW,      /* at once, to new connections */
-	MT_APPLIES_RESTART,  /* at the next start of the daemon */
+	MT_APPLIES_LIVE,    /* at once, to everything */
+	MT_APPLIES_NEW,     /* at once, to new connections */
+	MT_APPLIES_RESTART, /* at the next start of the daemon */
 };
 
 /* One id per key, in the order of the table. */
@@ -49,16 +49,16 @@ enum mt_setting_id {
 };
 
 struct mt_setting {
-	enum mt_setting_id id;
 	const char *key;
-	enum mt_setting_type type;
 	const char *unit; /* "" where there is none */
 	int64_t minimum;
 	int64_t maximum;
 	const char *choices; /* MT_SETTING_ENUM: separated by '|' */
 	const char *initial; /* the default, in canonical text */
+	const char *help;    /* one line */
+	enum mt_setting_id id;
+	enum mt_setting_type type;
 	enum mt_setting_applies applies;
-	const char *help; /* one line */
 };
 
 #define MT_SETTING_VALUE_MAX 512 /* bytes of a value's text, NUL included */
@@ -72,8 +72,8 @@ const struct mt_setting *mt_setting_find(const char *key);
 const char *mt_setting_suggest(const char *key);
 const char *mt_setting_applies_text(enum mt_setting_applies applies);
 
-/* Validates `text` and writes the canonical form (at most MT_SETTING_VALUE_MAX with NUL). On failure a
- * sentence that names the key, the value and what would be accepted is written to `why`.
+/* Validates `text` and writes the canonical form (at most MT_SETTING_VALUE_MAX with NUL). On
+ * failure a sentence that names the key, the value and what would be accepted is written to `why`.
  */
 int mt_setting_normalize(const struct mt_setting *s, const char *text, char *canonical, char *why,
 	size_t why_cap) MT_MUST_CHECK;
@@ -87,9 +87,11 @@ struct mt_settings {
 void mt_settings_init(struct mt_settings *settings);
 /* Values in their own types; the text is canonical, so these cannot fail. */
 bool mt_settings_bool(const struct mt_settings *settings, enum mt_setting_id id);
-int64_t mt_settings_int(const struct mt_settings *settings, enum mt_setting_id id); /* INT, SIZE, DURATION */
+/* MT_SETTING_INT, _SIZE in bytes, _DURATION in seconds. */
+int64_t mt_settings_int(const struct mt_settings *settings, enum mt_setting_id id);
 const char *mt_settings_text(const struct mt_settings *settings, enum mt_setting_id id);
 /* Fills at most `cap` addresses, returns how many. */
-size_t mt_settings_addrs(const struct mt_settings *settings, enum mt_setting_id id, struct mt_addr *out, size_t cap);
+size_t mt_settings_addrs(
+	const struct mt_settings *settings, enum mt_setting_id id, struct mt_addr *out, size_t cap);
 /* Checks across keys (for example that max_conn_window >= max_stream_window). */
 int mt_settings_check(const struct mt_settings *settings, char *why, size_t why_cap) MT_MUST_CHECK;
