@@ -1,0 +1,80 @@
+/* What the files of the store share with each other. */
+#pragma once
+
+#include "store/store.h"
+
+#include <sqlite3.h>
+#include <stdarg.h>
+
+#define MT_STORE_ERROR_MAX 768
+/* "MyTn": tells our databases from others. */
+#define MT_STORE_APPLICATION_ID 0x4d79546e
+
+/* Statements that are prepared once; their text stands in store_db.c. */
+enum mt_store_query {
+	MT_QUERY_BEGIN,
+	MT_QUERY_COMMIT,
+	MT_QUERY_ROLLBACK,
+	MT_QUERY_SETTINGS,
+	MT_QUERY_SETTING_PUT,
+	MT_QUERY_SETTING_DELETE,
+	MT_QUERY_CLIENT_ADD,
+	MT_QUERY_CLIENT_BY_NAME,
+	MT_QUERY_CLIENT_BY_KEY,
+	MT_QUERY_CLIENT_REVOKE,
+	MT_QUERY_CLIENTS,
+	MT_QUERY_CERT_GET,
+	MT_QUERY_CERT_PUT,
+	MT_QUERY_SECRET_GET,
+	MT_QUERY_SECRET_PUT,
+	MT_QUERY_COUNTER_GET,
+	MT_QUERY_COUNTER_PUT,
+	MT_QUERY_COUNT,
+};
+
+struct mt_store {
+	sqlite3 *db;
+	sqlite3_stmt *statements[MT_QUERY_COUNT];
+	char *path; /* of the database */
+	int lock_fd;
+	int version;
+	char error[MT_STORE_ERROR_MAX];
+};
+
+/* One step of the schema: SQL that takes version `index` to `index + 1`. */
+struct mt_store_migration {
+	const char *sql;
+};
+
+/* Writes the sentence of mt_store_error and returns `err`. */
+int mt_store_fail(struct mt_store *store, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* The same for a result of SQLite: "could not <what>: <why>"; returns the error that stands for it.
+ */
+int mt_store_fail_sqlite(struct mt_store *store, int rc, const char *what);
+
+/* A cached statement, ready to be bound; hand it back with mt_store_done. */
+int mt_store_query(
+	struct mt_store *store, enum mt_store_query query, sqlite3_stmt **out) MT_MUST_CHECK;
+/* Ends the use of a statement and forgets what was bound to it. NULL is allowed. */
+void mt_store_done(sqlite3_stmt *statement);
+/* Runs a statement that gives no rows and ends its use. `what` is for the message. */
+int mt_store_run(struct mt_store *store, sqlite3_stmt *statement, const char *what) MT_MUST_CHECK;
+/* Runs SQL text of ours that gives no rows. */
+int mt_store_exec(struct mt_store *store, const char *sql, const char *what) MT_MUST_CHECK;
+/* Reads one number, for example of a pragma. */
+int mt_store_number(struct mt_store *store, const char *sql, int64_t *out) MT_MUST_CHECK;
+
+/* Every begin is followed by one end: it commits when `err` is 0, else rolls back, and returns
+ * `err` or what the commit failed with. The message of the first failure stays.
+ */
+int mt_store_begin(struct mt_store *store) MT_MUST_CHECK;
+int mt_store_end(struct mt_store *store, int err) MT_MUST_CHECK;
+
+/* The schema of this version. */
+extern const struct mt_store_migration mt_store_schema[];
+extern const int mt_store_schema_version;
+/* Brings the database from its version to `count`, each step in a transaction of its own.
+ * MT_E_NEWER. */
+int mt_store_migrate(
+	struct mt_store *store, const struct mt_store_migration *steps, int count) MT_MUST_CHECK;

@@ -1,0 +1,158 @@
+#include "store/store_private.h"
+
+#include "proto/wire/encode.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define SECRET_LEN 32
+
+static int read_secret(struct mt_store *store, const char *name, uint8_t out[SECRET_LEN])
+{
+	sqlite3_stmt *statement = NULL;
+	const void *value;
+	int rc;
+	int err;
+
+	err = mt_store_query(store, MT_QUERY_SECRET_GET, &statement);
+	if (err != 0) {
+		return err;
+	}
+	rc = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_step(statement);
+	}
+	if (rc == SQLITE_DONE) {
+		err = MT_E_NOT_FOUND;
+	} else if (rc != SQLITE_ROW) {
+		err = mt_store_fail_sqlite(store, rc, "read a secret");
+	} else {
+		value = sqlite3_column_blob(statement, 0);
+		if (value == NULL || sqlite3_column_bytes(statement, 0) != SECRET_LEN) {
+			err = mt_store_fail(store, MT_E_CORRUPT,
+				"%s holds an unusable secret '%s': put a backup in its place",
+				store->path, name);
+		} else {
+			memcpy(out, value, SECRET_LEN);
+		}
+	}
+	mt_store_done(statement);
+	return err;
+}
+
+static int make_secret(struct mt_store *store, const char *name, uint8_t out[SECRET_LEN])
+{
+	sqlite3_stmt *statement = NULL;
+	ssize_t n;
+	int rc;
+	int err;
+
+	do {
+		n = getrandom(out, SECRET_LEN, 0); /* so few bytes are never cut short */
+	} while (n < 0 && errno == EINTR);
+	if (n != SECRET_LEN) {
+		return mt_store_fail(store, MT_E_STORE, "the system has no random numbers");
+	}
+	err = mt_store_query(store, MT_QUERY_SECRET_PUT, &statement);
+	if (err != 0) {
+		return err;
+	}
+	rc = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_bind_blob(statement, 2, out, SECRET_LEN, SQLITE_STATIC);
+	}
+	if (rc != SQLITE_OK) {
+		err = mt_store_fail_sqlite(store, rc, "save a secret");
+		mt_store_done(statement);
+		return err;
+	}
+	return mt_store_run(store, statement, "save a secret");
+}
+
+int mt_store_secret(struct mt_store *store, const char *name, uint8_t out[SECRET_LEN])
+{
+	uint8_t secret[SECRET_LEN];
+	int err;
+
+	err = read_secret(store, name, secret);
+	if (err == MT_E_NOT_FOUND) {
+		err = make_secret(store, name, secret);
+	}
+	if (err == 0) {
+		memcpy(out, secret, sizeof(secret));
+	}
+	mt_wipe(secret, sizeof(secret));
+	return err;
+}
+
+static int read_counter(struct mt_store *store, const char *name, int64_t *out)
+{
+	sqlite3_stmt *statement = NULL;
+	int rc;
+	int err;
+
+	err = mt_store_query(store, MT_QUERY_COUNTER_GET, &statement);
+	if (err != 0) {
+		return err;
+	}
+	rc = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_step(statement);
+	}
+	if (rc == SQLITE_ROW) {
+		*out = sqlite3_column_int64(statement, 0);
+	} else if (rc == SQLITE_DONE) {
+		*out = 0;
+	} else {
+		err = mt_store_fail_sqlite(store, rc, "read a counter");
+	}
+	mt_store_done(statement);
+	return err;
+}
+
+static int write_counter(struct mt_store *store, const char *name, int64_t value)
+{
+	sqlite3_stmt *statement = NULL;
+	int rc;
+	int err;
+
+	err = mt_store_query(store, MT_QUERY_COUNTER_PUT, &statement);
+	if (err != 0) {
+		return err;
+	}
+	rc = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_bind_int64(statement, 2, value);
+	}
+	if (rc != SQLITE_OK) {
+		err = mt_store_fail_sqlite(store, rc, "save a counter");
+		mt_store_done(statement);
+		return err;
+	}
+	return mt_store_run(store, statement, "save a counter");
+}
+
+int mt_store_next(struct mt_store *store, const char *name, int64_t *out)
+{
+	int64_t value = 0;
+	int err;
+
+	err = mt_store_begin(store);
+	if (err != 0) {
+		return err;
+	}
+	err = read_counter(store, name, &value);
+	if (err == 0 && value == INT64_MAX) {
+		err = mt_store_fail(store, MT_E_RANGE, "the counter '%s' is at its end", name);
+	}
+	if (err == 0) {
+		value++;
+		err = write_counter(store, name, value);
+	}
+	err = mt_store_end(store, err);
+	if (err == 0) {
+		*out = value;
+	}
+	return err;
+}
