@@ -1,0 +1,44 @@
+#include "ctl/ctl.h"
+
+static const struct mt_ctl_verb verbs[] = {
+	{"status", "", "Whether tunnels are served, where, and how much",
+		"  mytunnelctl\n  mytunnelctl --json status\n", 0, 0, mt_ctl_status},
+	{"get", "[KEY|PREFIX]", "Show settings; a single key prints its bare value",
+		"  mytunnelctl get quic\n  mytunnelctl get server.bind_addr\n", 0, 1, mt_ctl_get},
+	{"set", "KEY VALUE [KEY VALUE]...", "Change settings, all or none",
+		"  mytunnelctl set quic.max_connections 100000\n  mytunnelctl set "
+		"quic.max_stream_window 4Mi logging.level debug\n",
+		2, -1, mt_ctl_set},
+	{"reset", "KEY...", "Put settings back to their defaults",
+		"  mytunnelctl reset quic.idle_timeout_secs\n", 1, -1, mt_ctl_reset},
+	{"describe", "[KEY|PREFIX]", "What settings mean and take",
+		"  mytunnelctl describe\n  mytunnelctl describe access\n", 0, 1, mt_ctl_describe},
+	{"client add", "NAME [--key FILE]", "Enrol a client and print its profile, once",
+		"  mytunnelctl client add laptop > laptop.uri\n  mytunnelctl client add build "
+		"--key build.pub\n",
+		1, 3, mt_ctl_client_add},
+	{"client list", "", "Enrolled clients", "  mytunnelctl client list\n", 0, 0,
+		mt_ctl_client_list},
+	{"client revoke", "NAME", "Refuse a client for good and end its connections",
+		"  mytunnelctl --yes client revoke laptop\n", 1, 1, mt_ctl_client_revoke},
+	{"cert show", "", "The server's certificates", "  mytunnelctl cert show\n", 0, 0,
+		mt_ctl_cert_show},
+	{"cert import", "CHAIN KEY", "Use a certificate of your own for profiles without a pin",
+		"  mytunnelctl cert import fullchain.pem privkey.pem\n", 2, 2, mt_ctl_cert_import},
+	{"connections", "", "Clients that are connected now", "  mytunnelctl connections\n", 0, 0,
+		mt_ctl_connections},
+	{"kick", "ID", "End one connection; its client may come back",
+		"  mytunnelctl --yes kick 0-12\n", 1, 1, mt_ctl_kick},
+	{"stats", "", "All counters", "  mytunnelctl stats\n  mytunnelctl --json stats\n", 0, 0,
+		mt_ctl_stats},
+	{"drain", "", "Take no more work, and let open tunnels end, until the daemon is restarted",
+		"  mytunnelctl --yes drain\n", 0, 0, mt_ctl_drain},
+	{"version", "", "Versions of this program and of the daemon", "  mytunnelctl version\n", 0,
+		0, mt_ctl_version},
+};
+
+const struct mt_ctl_verb *mt_ctl_verbs(size_t *count)
+{
+	*count = sizeof(verbs) / sizeof(verbs[0]);
+	return verbs;
+}
