@@ -12,8 +12,7 @@ struct mt_channel {
 	struct mt_env *env;
 	struct mt_stream *stream;
 	struct mt_channel_events events;
-	bool blocked;   /* an answer waits for room: reading waits too */
-	bool malformed; /* nothing is read any more */
+	bool blocked; /* an answer waits for room: reading waits too */
 };
 
 static int send_message(struct mt_channel *ch, const struct mt_channel_message *msg)
@@ -62,14 +61,13 @@ static int read_messages(struct mt_channel *ch)
 	size_t len;
 	int rv;
 
-	while (!ch->blocked && !ch->malformed) {
+	while (!ch->blocked) {
 		len = mt_stream_front(ch->stream, buf, sizeof(buf));
 		rv = mt_channel_decode(&msg, &used, buf, len);
 		if (rv == MT_E_AGAIN) {
 			return 0;
 		}
 		if (rv < 0) {
-			ch->malformed = true;
 			return rv;
 		}
 		/* Hellos of clients need no answer, and unknown types are skipped. */
@@ -82,11 +80,21 @@ static int read_messages(struct mt_channel *ch)
 	return 0;
 }
 
+static void end(struct mt_channel *ch, uint64_t app_code)
+{
+	struct mt_channel_events events = ch->events;
+
+	mt_channel_free(ch, app_code);
+	events.on_end(events.user);
+}
+
 void mt_channel_read(struct mt_channel *ch)
 {
 	if (read_messages(ch) < 0) {
 		mt_count(&ch->env->counters->channel_errors, 1);
-		ch->events.on_malformed(ch->events.user);
+		end(ch, MT_APP_PROTOCOL_ERROR);
+	} else if (mt_stream_fin_received(ch->stream) && !ch->blocked) {
+		mt_stream_send_fin(ch->stream);
 	}
 }
 
@@ -105,26 +113,18 @@ static void on_writable(struct mt_stream *s, void *user)
 	mt_channel_read(ch);
 }
 
-static void end(struct mt_channel *ch)
-{
-	struct mt_channel_events events = ch->events;
-
-	mt_channel_free(ch, MT_APP_NONE);
-	events.on_end(events.user);
-}
-
 static void on_cut(struct mt_stream *s, uint64_t app_code, void *user)
 {
 	(void)s;
 	(void)app_code;
-	end(user);
+	end(user, MT_APP_NONE);
 }
 
 static void on_stream_end(struct mt_stream *s, int err, void *user)
 {
 	(void)s;
 	(void)err;
-	end(user);
+	end(user, MT_APP_NONE);
 }
 
 static const struct mt_stream_handler handler = {
@@ -163,7 +163,7 @@ int mt_channel_open(struct mt_channel **out, struct mt_env *env, struct mt_strea
 
 void mt_channel_refuse(struct mt_stream *stream)
 {
-	const uint8_t status = MT_STATUS_GENERAL_FAILURE;
+	const uint8_t status = MT_STATUS_NOT_ALLOWED;
 
 	/* When the client does not listen any more, the release resets. */
 	if (mt_stream_send(stream, &status, 1) == 0) {
@@ -172,37 +172,29 @@ void mt_channel_refuse(struct mt_stream *stream)
 	mt_stream_release(stream, MT_APP_NONE);
 }
 
-static uint8_t text_len(const char *text)
+static void tell(struct mt_channel *ch, uint8_t type, uint32_t code, const char *text)
 {
-	return (uint8_t)strnlen(text, MT_CHANNEL_TEXT_MAX);
+	const struct mt_channel_message msg = {
+		.type = type,
+		.code = code,
+		.text = text,
+		.text_len = (uint8_t)strnlen(text, MT_CHANNEL_TEXT_MAX),
+	};
+	int rv = send_message(ch, &msg);
+
+	if (rv < 0 && rv != MT_E_CLOSED) {
+		mt_count(&ch->env->counters->channel_errors, 1);
+	}
 }
 
 void mt_channel_notice(struct mt_channel *ch, enum mt_notice code, const char *text)
 {
-	const struct mt_channel_message msg = {
-		.type = MT_CHANNEL_NOTICE,
-		.code = (uint32_t)code,
-		.text = text,
-		.text_len = text_len(text),
-	};
-
-	if (send_message(ch, &msg) < 0) {
-		mt_count(&ch->env->counters->channel_errors, 1);
-	}
+	tell(ch, MT_CHANNEL_NOTICE, (uint32_t)code, text);
 }
 
 void mt_channel_closing(struct mt_channel *ch, enum mt_app_code code, const char *text)
 {
-	const struct mt_channel_message msg = {
-		.type = MT_CHANNEL_CLOSING,
-		.code = (uint32_t)code,
-		.text = text,
-		.text_len = text_len(text),
-	};
-
-	if (send_message(ch, &msg) < 0) {
-		mt_count(&ch->env->counters->channel_errors, 1);
-	}
+	tell(ch, MT_CHANNEL_CLOSING, (uint32_t)code, text);
 }
 
 void mt_channel_free(struct mt_channel *ch, uint64_t app_code)

@@ -11,9 +11,8 @@
 struct mt_channel;
 
 struct mt_channel_events {
-	/* The client sent what is no message; close the connection. */
-	void (*on_malformed)(void *user);
-	/* The channel has ended and is gone; the connection may live on. */
+	/* The channel has ended and is gone: by the client, with the connection, or for a malformed
+	 * message. */
 	void (*on_end)(void *user);
 	void *user;
 };
@@ -23,7 +22,7 @@ struct mt_channel_events {
  */
 int mt_channel_open(struct mt_channel **out, struct mt_env *env, struct mt_stream *stream,
 	uint32_t max_streams, const struct mt_channel_events *events) MT_MUST_CHECK;
-/* Reads what is there; on_malformed may come from inside. */
+/* Reads what is there; on_end may come from inside. */
 void mt_channel_read(struct mt_channel *ch);
 /* Says so with a status and ends a stream that asks for a second channel; taken. */
 void mt_channel_refuse(struct mt_stream *stream);

@@ -23,8 +23,8 @@ static bool start_closing(struct mt_session *s, enum mt_app_code code, const cha
 	}
 	s->closing = true;
 	s->close_code = (uint64_t)code;
-	(void)snprintf(s->close_reason, sizeof(s->close_reason), "%s", reason); /* our own short
-										   texts */
+	/* Our own short texts. */
+	(void)snprintf(s->close_reason, sizeof(s->close_reason), "%s", reason);
 	mt_tunnels_cancel(&s->tunnels, s->close_code);
 	return true;
 }
@@ -49,12 +49,6 @@ void mt_session_close_now(struct mt_session *s, enum mt_app_code code, const cha
 	mt_conn_close(s->conn, s->close_code, s->close_reason);
 }
 
-static void on_channel_malformed(void *user)
-{
-	mt_session_close_now(
-		user, MT_APP_PROTOCOL_ERROR, "malformed message on the control channel");
-}
-
 static void on_channel_end(void *user)
 {
 	struct mt_session *s = user;
@@ -66,7 +60,6 @@ static void on_channel(void *user, struct mt_stream *stream)
 {
 	struct mt_session *s = user;
 	const struct mt_channel_events events = {
-		.on_malformed = on_channel_malformed,
 		.on_end = on_channel_end,
 		.user = s,
 	};
