@@ -1,0 +1,33 @@
+/* The client's end of the control channel: Hello, pings, and what the server has to say. */
+#pragma once
+
+#include "proto/quic/stream.h"
+#include "proto/wire/channel.h"
+
+#include <stdint.h>
+
+struct mt_channel_events {
+	/* The answer to a ping: the round trip without the time that the server held it. */
+	void (*on_pong)(void *user, uint64_t rtt_ns);
+	void (*on_notice)(void *user, uint32_t code, const char *text, size_t text_len);
+	void *user;
+};
+
+/* In its owner's memory, which stays in place until mt_channel_close. */
+struct mt_channel {
+	struct mt_stream *stream; /* NULL: not open, or ended: the connection lives on without it */
+	struct mt_channel_events events;
+	uint64_t (*now_ns)(void *user);  /* with the user of `events` */
+	bool answered;                   /* the status was 0 */
+	bool greeted;                    /* the server's Hello has come */
+	struct mt_channel_message hello; /* its numbers only */
+	uint8_t buffer[MT_CHANNEL_MESSAGE_MAX];
+	size_t fill;
+};
+
+/* MT_E_LIMIT, MT_E_CLOSED as mt_conn_open_stream. */
+int mt_channel_open(struct mt_channel *channel, struct mt_conn *conn,
+	const struct mt_channel_events *events, uint64_t (*now_ns)(void *user)) MT_MUST_CHECK;
+/* MT_E_CLOSED when there is no channel, MT_E_AGAIN when it takes no more now. */
+int mt_channel_ping(struct mt_channel *channel) MT_MUST_CHECK;
+void mt_channel_close(struct mt_channel *channel);

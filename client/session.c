@@ -1,0 +1,243 @@
+#include "client/session.h"
+
+#include "client/listener.h"
+#include "client/netwatch.h"
+#include "client/say.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct session {
+	uv_loop_t loop;
+	struct mt_mem *mem;
+	struct mt_poller *poller;
+	struct mt_uplink *uplink;
+	struct mt_udp_relay *udp;
+	struct mt_locals *locals;
+	struct mt_netwatch *netwatch;
+	struct mt_listener *listeners[MT_SESSION_PROXIES_MAX + MT_SESSION_FORWARDS_MAX];
+	size_t listener_count;
+	uv_signal_t signals[2];
+	size_t signal_count;
+	int result;
+};
+
+/* One line of data. Nobody reading it is no reason to stop the tunnel. */
+static void print_line(const char *a, const char *b, const char *separator, const char *c)
+{
+	(void)printf("%s %s%s%s\n", a, b, separator, c);
+	(void)fflush(stdout);
+}
+
+static void on_state(enum mt_uplink_state state, const char *reason, void *user)
+{
+	struct session *s = user;
+
+	print_line("state", mt_uplink_state_text(state), reason[0] == '\0' ? "" : ": ", reason);
+	if (state == MT_UPLINK_FAILED) {
+		mt_say("%s", reason);
+		s->result = MT_E_DENIED;
+		uv_stop(&s->loop);
+	}
+}
+
+static void on_datagram(const uint8_t *data, size_t len, void *user)
+{
+	struct session *s = user;
+
+	mt_udp_relay_deliver(s->udp, data, len);
+}
+
+static void on_network_change(void *user)
+{
+	struct session *s = user;
+
+	mt_uplink_check_paths(s->uplink);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	struct session *s = handle->data;
+
+	(void)number;
+	/* A second signal ends the process at once. Both are valid: this cannot fail. */
+	(void)uv_signal_stop(&s->signals[0]);
+	(void)uv_signal_stop(&s->signals[1]);
+	uv_stop(&s->loop);
+}
+
+static int start_signals(struct session *s)
+{
+	static const int numbers[2] = {SIGINT, SIGTERM};
+
+	for (size_t i = 0; i < 2; i++) {
+		int err = uv_signal_init(&s->loop, &s->signals[i]);
+
+		if (err < 0) {
+			return err;
+		}
+		s->signals[i].data = s;
+		s->signal_count++;
+		err = uv_signal_start(&s->signals[i], on_signal, numbers[i]);
+		if (err < 0) {
+			return err;
+		}
+	}
+	return 0;
+}
+
+static int start_core(struct session *s, struct mt_profile *profile)
+{
+	struct mt_uplink_config uplink = {
+		.loop = &s->loop,
+		.profile = profile,
+		.persistent = true,
+		.on_state = on_state,
+		.on_datagram = on_datagram,
+		.user = s,
+	};
+	struct mt_locals_config locals = {.loop = &s->loop};
+	int err;
+
+	s->mem = mt_mem_new();
+	if (s->mem == NULL) {
+		return -ENOMEM;
+	}
+	err = mt_poller_new(&s->poller, &s->loop);
+	if (err < 0) {
+		return err;
+	}
+	uplink.mem = s->mem;
+	err = mt_uplink_new(&s->uplink, &uplink);
+	if (err < 0) {
+		return err;
+	}
+	mt_profile_deinit(profile);
+	s->udp = mt_udp_relay_new(&s->loop, s->poller, s->uplink);
+	if (s->udp == NULL) {
+		return -ENOMEM;
+	}
+	locals.mem = s->mem;
+	locals.poller = s->poller;
+	locals.uplink = s->uplink;
+	locals.udp = s->udp;
+	s->locals = mt_locals_new(&locals);
+	if (s->locals == NULL) {
+		return -ENOMEM;
+	}
+	err = mt_netwatch_start(&s->netwatch, &s->loop, on_network_change, s);
+	if (err < 0) {
+		mt_say("warning: network changes cannot be watched (%s): they are noticed later",
+			mt_strerror(err));
+	}
+	return start_signals(s);
+}
+
+static int listen_on(struct session *s, const struct mt_addr *bind,
+	const struct mt_forward *forward, struct mt_addr *bound)
+{
+	char text[MT_ADDR_TEXT_MAX];
+	int err = mt_listener_open(&s->listeners[s->listener_count], &s->loop, s->poller, s->locals,
+		bind, forward, bound);
+
+	(void)mt_addr_format(bind, text, sizeof(text)); /* returns `text` */
+	if (err < 0) {
+		mt_say("cannot listen on %s (%s): nothing was started; choose another address",
+			text, mt_strerror(err));
+		return err;
+	}
+	s->listener_count++;
+	if (!mt_addr_is_loopback(bind)) {
+		mt_say("warning: %s can be reached from other machines: whoever reaches it uses "
+		       "your tunnel",
+			text);
+	}
+	return 0;
+}
+
+static int start_listeners(struct session *s, struct mt_session_config *config)
+{
+	char text[MT_ADDR_TEXT_MAX];
+	char target[300];
+	struct mt_addr bound;
+	int err;
+
+	for (size_t i = 0; i < config->proxy_count; i++) {
+		err = listen_on(s, &config->proxies[i].bind, NULL, &bound);
+		if (err < 0) {
+			return err;
+		}
+		(void)mt_addr_format(&bound, text, sizeof(text)); /* returns `text` */
+		print_line(config->proxies[i].kind, text, "", "");
+		if (config->by_default) {
+			print_line("http", text, "", "");
+		}
+	}
+	for (size_t i = 0; i < config->forward_count; i++) {
+		struct mt_forward *forward = &config->forwards[i];
+
+		err = listen_on(s, &forward->bind, forward, &bound);
+		if (err < 0) {
+			return err;
+		}
+		forward->bind = bound; /* for messages */
+		print_line("forward", mt_addr_format(&bound, text, sizeof(text)), " ",
+			mt_target_format(forward->host, forward->port, target, sizeof(target)));
+	}
+	return 0;
+}
+
+static void stop(struct session *s)
+{
+	while (s->listener_count > 0) {
+		mt_listener_close(s->listeners[--s->listener_count]);
+	}
+	mt_netwatch_stop(s->netwatch);
+	mt_locals_free(s->locals);
+	mt_udp_relay_free(s->udp);
+	mt_uplink_free(s->uplink);
+	if (s->poller != NULL) {
+		mt_poller_free(s->poller);
+	}
+	for (size_t i = 0; i < s->signal_count; i++) {
+		uv_close((uv_handle_t *)&s->signals[i], NULL);
+	}
+	(void)uv_run(&s->loop, UV_RUN_DEFAULT); /* until all handles are closed */
+	(void)uv_loop_close(&s->loop);          /* the process ends */
+	mt_mem_free(s->mem);
+}
+
+int mt_session_run(struct mt_session_config *config, struct mt_profile *profile)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (s == NULL) {
+		mt_say("cannot start (%s)", mt_strerror(-ENOMEM));
+		return -ENOMEM;
+	}
+	err = uv_loop_init(&s->loop);
+	if (err < 0) {
+		mt_say("cannot start (%s)", mt_strerror(err));
+		free(s);
+		return err;
+	}
+	err = start_core(s, profile);
+	if (err < 0) {
+		mt_say("cannot start (%s)", mt_strerror(err));
+		goto out;
+	}
+	err = start_listeners(s, config);
+	if (err < 0) {
+		goto out;
+	}
+	print_line("state", mt_uplink_state_text(MT_UPLINK_CONNECTING), "", "");
+	(void)uv_run(&s->loop, UV_RUN_DEFAULT); /* stopped by uv_stop */
+	err = s->result;
+out:
+	stop(s);
+	free(s);
+	return err;
+}

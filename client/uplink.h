@@ -1,0 +1,91 @@
+/* The way to the server: as many connections as the tunnels need, kept up, replaced when they fail.
+ *
+ *   connecting -> connected <-> reconnecting
+ *                 connected  -> draining -> connected
+ *   any        -> failed (a permanent refusal; or any failure when not persistent)
+ *
+ * Whoever needs a stream waits in a queue until a connection has room. One thread.
+ */
+#pragma once
+
+#include "client/reason.h"
+#include "proto/quic/mem.h"
+#include "proto/quic/stream.h"
+#include "proto/wire/err.h"
+#include "proto/wire/profile.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#define MT_UPLINK_LINKS_MAX       64
+#define MT_UPLINK_DIALS_MAX       16
+#define MT_UPLINK_WAITING_MAX     4096
+#define MT_UPLINK_TIMEOUT_MS      30000 /* for a connection and the server's answer together */
+#define MT_UPLINK_UNUSED_NS       30000000000ull /* then an extra connection is closed */
+#define MT_UPLINK_BACKOFF_MS      100  /* before the second retry; the first follows at once */
+#define MT_UPLINK_BACKOFF_SOON_MS 2000 /* the longest during the first minute without a server */
+#define MT_UPLINK_BACKOFF_MAX_MS  5000
+#define MT_UPLINK_SOON_MS         60000
+
+enum mt_uplink_state {
+	MT_UPLINK_CONNECTING,
+	MT_UPLINK_CONNECTED,
+	MT_UPLINK_DRAINING,
+	MT_UPLINK_RECONNECTING,
+	MT_UPLINK_FAILED,
+};
+
+const char *mt_uplink_state_text(enum mt_uplink_state state);
+
+struct mt_uplink;
+
+struct mt_uplink_config {
+	uv_loop_t *loop;
+	struct mt_mem *mem;
+	const struct mt_profile *profile; /* borrowed for mt_uplink_new only */
+	bool persistent;                  /* transient failures are retried */
+	/* The state has changed, or the reason why. `reason` is "" where there is none. */
+	void (*on_state)(enum mt_uplink_state state, const char *reason, void *user);
+	/* A datagram of the tunnel; only mt_uplink_send_datagram may be called. May be NULL. */
+	void (*on_datagram)(const uint8_t *data, size_t len, void *user);
+	void (*on_pong)(uint64_t rtt_ns, void *user); /* may be NULL */
+	void *user;
+};
+
+int mt_uplink_new(struct mt_uplink **out, const struct mt_uplink_config *config) MT_MUST_CHECK;
+/* Closes everything; outside of callbacks. All waiters are gone and all streams released before.
+ * The memory goes when the loop has run again. NULL is allowed.
+ */
+void mt_uplink_free(struct mt_uplink *u);
+
+/* Somebody who needs a stream; embedded in its owner. */
+struct mt_waiter {
+	TAILQ_ENTRY(mt_waiter) entry;
+	enum { MT_WAITER_NONE, MT_WAITER_QUEUED, MT_WAITER_SERVED } state;
+	uint64_t deadline_ms;
+	/* A new stream, which belongs to the waiter, who stays known until mt_uplink_forget. */
+	void (*on_stream)(struct mt_waiter *w, struct mt_stream *s);
+	/* Its time is over, or there will be no connection. It is forgotten already. */
+	void (*on_fail)(struct mt_waiter *w, int err, const char *reason);
+};
+
+/* Queues `w` and serves it as soon as possible, maybe before this returns. MT_E_LIMIT when the
+ * queue is full.
+ */
+int mt_uplink_wait(struct mt_uplink *u, struct mt_waiter *w) MT_MUST_CHECK;
+/* Its stream was lost before anything came of it: to the front of the queue, with the old deadline.
+ */
+void mt_uplink_wait_again(struct mt_uplink *u, struct mt_waiter *w);
+void mt_uplink_forget(struct mt_uplink *u, struct mt_waiter *w);
+
+/* Sends a datagram by the first usable connection. MT_E_CLOSED when there is none, MT_E_TOO_LONG.
+ */
+int mt_uplink_send_datagram(struct mt_uplink *u, const void *head, size_t head_len,
+	const void *body, size_t body_len) MT_MUST_CHECK;
+/* Pings by the first usable connection's control channel. MT_E_CLOSED, MT_E_AGAIN. */
+int mt_uplink_ping(struct mt_uplink *u) MT_MUST_CHECK;
+/* The network has changed: connections move to the address by which the server is reached now. */
+void mt_uplink_check_paths(struct mt_uplink *u);
