@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* X25519 first: it is the key share that most clients send unasked, so a HelloRetryRequest is rare.
  * ngtcp2 and RFC 9001, section 8.4, want no compatibility mode.
@@ -224,6 +225,17 @@ void mt_tls_client_unref(struct mt_tls_client *tls)
 	}
 }
 
+/* GnuTLS' "mandatory" holds only for a peer that sends the extension at all; RFC 9001, section 8.1,
+ * wants every handshake without an agreed protocol refused.
+ */
+static bool has_protocol(gnutls_session_t session)
+{
+	gnutls_datum_t chosen = {NULL, 0};
+
+	return gnutls_alpn_get_selected_protocol(session, &chosen) == 0 &&
+	       chosen.size == sizeof(MT_ALPN) - 1 && memcmp(chosen.data, MT_ALPN, chosen.size) == 0;
+}
+
 /* Both kinds of certificate live side by side: who asks for the pinned name gets the appliance's
  * chain. */
 static int on_client_hello(gnutls_session_t session)
@@ -234,9 +246,13 @@ static int on_client_hello(gnutls_session_t session)
 	size_t len = sizeof(name);
 	unsigned type = 0;
 
+	if (!has_protocol(session)) {
+		s->alert = GNUTLS_A_NO_APPLICATION_PROTOCOL;
+		return GNUTLS_E_NO_APPLICATION_PROTOCOL;
+	}
 	if (chosen == NULL ||
 		(gnutls_server_name_get(session, name, &len, &type, 0) == 0 &&
-			type == GNUTLS_NAME_DNS && strcmp(name, MT_PINNED_NAME) == 0)) {
+			type == GNUTLS_NAME_DNS && strcasecmp(name, MT_PINNED_NAME) == 0)) {
 		chosen = s->server->appliance;
 	}
 	return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, chosen);
@@ -283,6 +299,10 @@ static int on_verify_server(gnutls_session_t session)
 	int alert = GNUTLS_A_BAD_CERTIFICATE;
 	int err;
 
+	if (!has_protocol(session)) {
+		s->error = MT_E_TLS;
+		return refuse(s, GNUTLS_A_NO_APPLICATION_PROTOCOL);
+	}
 	err = mt_tls_verify_peer(session, &s->client->peer, &alert);
 	if (err == 0) {
 		return 0;

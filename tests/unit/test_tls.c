@@ -8,6 +8,7 @@
 #include "tests/unit/cert_maker.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -133,6 +134,9 @@ static int step(struct mt_tls_session *s, int rc, int *alert_received)
 /* What the server shows instead of its own; NULL: its own. */
 static gnutls_certificate_credentials_t presented;
 
+/* Makes the client's session another client's than ours; NULL: ours. */
+static void (*tweak_client)(struct mt_tls_session *client);
+
 static int on_hello(gnutls_session_t session)
 {
 	return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, presented);
@@ -167,8 +171,8 @@ static void note_server_name(struct outcome *out, gnutls_session_t session)
 static void shake(struct outcome *out, struct mt_tls_server *server, struct mt_tls_client *client,
 	struct door *door)
 {
-	static struct pipe up;
-	static struct pipe down;
+	static _Thread_local struct pipe up;
+	static _Thread_local struct pipe down;
 	struct mt_tls_session at_server;
 	struct mt_tls_session at_client;
 	struct wire server_wire = {.in = &up, .out = &down};
@@ -186,6 +190,9 @@ static void shake(struct outcome *out, struct mt_tls_server *server, struct mt_t
 		0);
 	assert_int_equal(mt_tls_session_init_client(&at_client, client), 0);
 	attach(&at_server, &server_wire);
+	if (tweak_client != NULL) {
+		tweak_client(&at_client);
+	}
 	if (presented != NULL) {
 		gnutls_handshake_set_post_client_hello_function(at_server.session, on_hello);
 	}
@@ -688,6 +695,132 @@ static void test_session_keeps_credentials(void **state)
 	mt_tls_session_deinit(&session);
 }
 
+static gnutls_certificate_credentials_t other_identity;
+
+static void start_plain(struct mt_tls_session *client)
+{
+	gnutls_deinit(client->session);
+	assert_int_equal(gnutls_init(&client->session, GNUTLS_CLIENT | GNUTLS_NONBLOCK), 0);
+	assert_int_equal(gnutls_set_default_priority(client->session), 0);
+	assert_int_equal(
+		gnutls_credentials_set(client->session, GNUTLS_CRD_CERTIFICATE, other_identity), 0);
+}
+
+static void speak_http(struct mt_tls_session *client)
+{
+	const gnutls_datum_t alpn = {.data = (unsigned char *)"h3", .size = 2};
+
+	start_plain(client);
+	assert_int_equal(gnutls_alpn_set_protocols(client->session, &alpn, 1, 0), 0);
+}
+
+static void test_handshake_other_protocol(void **state)
+{
+	const struct fixture *f = *state;
+	struct mt_tls_server *server = make_server(f, true);
+	struct mt_tls_client *client = make_client(f, true);
+	struct door door = {0};
+	struct outcome out;
+
+	assert_int_equal(gnutls_certificate_allocate_credentials(&other_identity), 0);
+	for (int i = 0; i < 2; i++) {
+		tweak_client = i == 0 ? speak_http : start_plain;
+		shake(&out, server, client, &door);
+		tweak_client = NULL;
+		assert_true(out.server_rc < 0);
+		assert_int_equal(out.alert_at_client, GNUTLS_A_NO_APPLICATION_PROTOCOL);
+		assert_int_equal(door.calls, 0);
+	}
+	gnutls_certificate_free_credentials(other_identity);
+	mt_tls_server_unref(server);
+	mt_tls_client_unref(client);
+}
+
+static void show_other_identity(struct mt_tls_session *client)
+{
+	assert_int_equal(
+		gnutls_credentials_set(client->session, GNUTLS_CRD_CERTIFICATE, other_identity), 0);
+}
+
+/* Dates and names of a client's certificate do not matter, the kind of its key does. */
+static void test_handshake_client_certificates(void **state)
+{
+	static const struct {
+		struct cert_spec spec;
+		int alert;
+	} cases[] = {
+		{{.common_name = "old", .not_before = 1000000000, .not_after = 1100000000}, -1},
+		{{.common_name = "young", .not_before = 4000000000, .not_after = 4100000000}, -1},
+		{{.common_name = "rsa", .rsa_bits = 2048}, GNUTLS_A_UNSUPPORTED_CERTIFICATE},
+	};
+	const struct fixture *f = *state;
+	struct mt_tls_server *server = make_server(f, true);
+	struct mt_tls_client *client = make_client(f, true);
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct door door = {0};
+		struct outcome out;
+		char *cert = NULL;
+		char *key = NULL;
+		gnutls_datum_t cert_pem;
+		gnutls_datum_t key_pem;
+
+		cert_make(&cases[i].spec, &cert, &key);
+		cert_pem = (gnutls_datum_t){(unsigned char *)cert, (unsigned)strlen(cert)};
+		key_pem = (gnutls_datum_t){(unsigned char *)key, (unsigned)strlen(key)};
+		assert_int_equal(gnutls_certificate_allocate_credentials(&other_identity), 0);
+		assert_true(gnutls_certificate_set_x509_key_mem(
+				    other_identity, &cert_pem, &key_pem, GNUTLS_X509_FMT_PEM) >= 0);
+		tweak_client = show_other_identity;
+		shake(&out, server, client, &door);
+		tweak_client = NULL;
+		assert_int_equal(out.alert_at_client, cases[i].alert);
+		assert_int_equal(door.calls, cases[i].alert == -1 ? 1 : 0);
+		gnutls_certificate_free_credentials(other_identity);
+		free(cert);
+		free(key);
+	}
+	mt_tls_server_unref(server);
+	mt_tls_client_unref(client);
+}
+
+struct shared {
+	struct mt_tls_server *server;
+	struct mt_tls_client *client;
+};
+
+static void *shake_many(void *user)
+{
+	struct shared *shared = user;
+	struct door door = {0};
+	struct outcome out;
+	uintptr_t good = 0;
+
+	for (int i = 0; i < 10; i++) {
+		shake(&out, shared->server, shared->client, &door);
+		good += out.server_rc == 0 && out.client_rc == 0;
+	}
+	return (void *)good;
+}
+
+static void test_credentials_shared_by_threads(void **state)
+{
+	const struct fixture *f = *state;
+	struct shared shared = {make_server(f, true), make_client(f, true)};
+	pthread_t threads[3];
+	void *good = NULL;
+
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, shake_many, &shared), 0);
+	}
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(pthread_join(threads[i], &good), 0);
+		assert_int_equal((uintptr_t)good, 10);
+	}
+	mt_tls_server_unref(shared.server);
+	mt_tls_client_unref(shared.client);
+}
+
 static void test_alert_text_unknown(void **state)
 {
 	(void)state;
@@ -711,6 +844,9 @@ int main(void)
 		cmocka_unit_test(test_handshake_pinned_bad_leaf),
 		cmocka_unit_test(test_server_new_mismatch),
 		cmocka_unit_test(test_session_keeps_credentials),
+		cmocka_unit_test(test_handshake_other_protocol),
+		cmocka_unit_test(test_handshake_client_certificates),
+		cmocka_unit_test(test_credentials_shared_by_threads),
 		cmocka_unit_test(test_alert_text_unknown),
 	};
 
