@@ -332,6 +332,7 @@ static const struct {
 	/* an IPv4 literal or nothing */
 	T("256.0.0.1"),
 	T("1.2.3.4.5"),
+	T("1.2.3.4.0"),
 	T("127.0.0.1."),
 	T("1.2.3.256"),
 	T("1.2.65536"),
@@ -354,6 +355,8 @@ static const struct {
 	/* UTF-8: overlong, cut, alone, surrogate, beyond U+10FFFF, C1 control */
 	T("\xc0\xae"),
 	T("\xe0\x80\xae"),
+	T("\xe0\x9f\xbf"),
+	T("\xf0\x8f\xbf\xbf"),
 	T("\xf0\x80\x80\xae"),
 	T("a\xc3"),
 	T("\xe2\x82"),
