@@ -14,9 +14,9 @@
 #include <time.h>
 
 #define DAY_SECS          ((time_t)86400)
-#define BACKDATED_SECS    (7 * DAY_SECS) /* clocks of clients may be behind */
-#define CA_VALID_SECS     (30 * 365 * DAY_SECS)
-#define SERVER_VALID_SECS (825 * DAY_SECS)
+#define BACKDATED_SECS    (DAY_SECS * 7) /* clocks of clients may be behind */
+#define CA_VALID_SECS     (DAY_SECS * 365 * 30)
+#define SERVER_VALID_SECS (DAY_SECS * 825)
 #define SERIAL_LEN        16
 #define CA_NAME           "MyTunnel appliance authority"
 

@@ -1,0 +1,334 @@
+/* links: proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c proto/wire/encode.c
+ * store/pki.c tests/unit/cert_maker.c tests/unit/tls_pair.c
+ * -Wl,--wrap=gnutls_certificate_set_x509_system_trust
+ */
+#include "proto/quic/tls_verify.h"
+
+#include "proto/wire/request.h"
+#include "store/pki.h"
+#include "tests/unit/cert_maker.h"
+#include "tests/unit/tls_pair.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <gnutls/abstract.h>
+#include <gnutls/x509.h>
+
+static void test_handshake_pins(void **state)
+{
+	const struct pair_fixture *f = *state;
+	struct mt_tls_server *server = pair_make_server(f, true);
+	struct mt_tls_client_config config = {.has_key = true, .host = "127.0.0.1", .pin_count = 3};
+	struct mt_tls_client *client = NULL;
+	struct pair_door door = {0};
+	struct pair_outcome out;
+
+	memcpy(config.key, f->client_key, sizeof(config.key));
+	memset(config.pins, 0x55, sizeof(config.pins));
+	memcpy(config.pins[2], f->pin, MT_PIN_LEN);
+	assert_int_equal(mt_tls_client_new(&client, &config), 0);
+	pair_shake(&out, server, client, &door);
+	assert_int_equal(out.client_rc, 0);
+	assert_int_equal(out.server_rc, 0);
+	mt_tls_client_unref(client);
+
+	config.pins[2][0] ^= 1;
+	door.calls = 0;
+	assert_int_equal(mt_tls_client_new(&client, &config), 0);
+	pair_shake(&out, server, client, &door);
+	assert_int_equal(out.client_rc, GNUTLS_E_CERTIFICATE_ERROR);
+	assert_int_equal(out.client_error, MT_E_PIN);
+	assert_int_equal(out.alert_at_server, GNUTLS_A_UNKNOWN_CA);
+	assert_int_equal(door.calls, 0);
+	mt_tls_client_unref(client);
+	mt_tls_server_unref(server);
+}
+
+/* Presents a chain exactly as given, which mt_tls_server_new would not. */
+static void present(const char *chain, const char *key)
+{
+	gnutls_pcert_st certs[4];
+	unsigned count = 4;
+	gnutls_privkey_t privkey = NULL;
+	gnutls_datum_t text = {
+		.data = (unsigned char *)strdup(chain), .size = (unsigned)strlen(chain)};
+	gnutls_datum_t key_text = {
+		.data = (unsigned char *)strdup(key), .size = (unsigned)strlen(key)};
+
+	assert_int_equal(
+		gnutls_pcert_list_import_x509_raw(certs, &count, &text, GNUTLS_X509_FMT_PEM, 0), 0);
+	assert_int_equal(gnutls_privkey_init(&privkey), 0);
+	assert_int_equal(
+		gnutls_privkey_import_x509_raw(privkey, &key_text, GNUTLS_X509_FMT_PEM, NULL, 0),
+		0);
+	assert_int_equal(gnutls_certificate_allocate_credentials(&pair_presented), 0);
+	assert_true(gnutls_certificate_set_key(
+			    pair_presented, NULL, 0, certs, (int)count, privkey) >= 0);
+	free(text.data);
+	free(key_text.data);
+}
+
+static void check_presented(struct mt_tls_client *client, const struct pair_fixture *f,
+	const char *chain, const char *key, int want)
+{
+	struct mt_tls_server *server = pair_make_server(f, true);
+	struct pair_door door = {0};
+	struct pair_outcome out;
+
+	present(chain, key);
+	pair_shake(&out, server, client, &door);
+	assert_int_equal(out.client_error, want);
+	assert_int_equal(out.client_rc == 0, want == 0);
+	gnutls_certificate_free_credentials(pair_presented);
+	pair_presented = NULL;
+	mt_tls_server_unref(server);
+}
+
+/* The pinned key appears at the end of the chain, but did not make the chain. */
+static void test_handshake_borrowed_authority(void **state)
+{
+	const struct pair_fixture *f = *state;
+	struct mt_tls_client *client = pair_make_client(f, true);
+	struct cert_spec fake_ca = {.common_name = "MyTunnel appliance authority", .is_ca = true};
+	struct cert_spec wrap = fake_ca;
+	char *fake_cert = NULL;
+	char *fake_key = NULL;
+	char *wrap_cert = NULL;
+	char *wrap_key = NULL;
+	char *leaf = NULL;
+	char *leaf_key = NULL;
+	char *chain = NULL;
+
+	check_presented(client, f, f->chain, f->key, 0);
+
+	/* A stranger's leaf in front of the true authority. */
+	assert_int_equal(mt_pki_make_ca(&fake_cert, &fake_key), 0);
+	assert_int_equal(mt_pki_make_server(fake_cert, fake_key, &leaf, &leaf_key), 0);
+	leaf[strlen(leaf) - strlen(fake_cert)] = '\0';
+	chain = cert_join(leaf, f->ca_cert);
+	check_presented(client, f, chain, leaf_key, MT_E_TLS);
+	free(chain);
+
+	/* A stranger's authority behind the true one. */
+	chain = cert_join(f->chain, fake_cert);
+	check_presented(client, f, chain, f->key, MT_E_PIN);
+	free(chain);
+	free(fake_cert);
+	free(fake_key);
+
+	/* The true leaf, and a certificate that somebody else made for the authority's public key.
+	 */
+	cert_make(&fake_ca, &fake_cert, &fake_key);
+	wrap.subject_key = f->ca_key;
+	wrap.issuer_cert = fake_cert;
+	wrap.issuer_key = fake_key;
+	cert_make(&wrap, &wrap_cert, &wrap_key);
+	chain = strndup(f->chain, strlen(f->chain) - strlen(f->ca_cert));
+	leaf = realloc(leaf, strlen(chain) + strlen(wrap_cert) + 1);
+	assert_non_null(leaf);
+	memcpy(leaf, chain, strlen(chain));
+	memcpy(leaf + strlen(chain), wrap_cert, strlen(wrap_cert) + 1);
+	check_presented(client, f, leaf, f->key, MT_E_PIN);
+	check_presented(client, f, chain, f->key, MT_E_PIN);
+	free(chain);
+	free(wrap_cert);
+	free(wrap_key);
+
+	/* An authority alone, playing the server. */
+	wrap = (struct cert_spec){.common_name = "MyTunnel appliance authority",
+		.is_ca = true,
+		.dns = MT_PINNED_NAME,
+		.subject_key = f->ca_key};
+	cert_make(&wrap, &wrap_cert, &wrap_key);
+	check_presented(client, f, wrap_cert, wrap_key, MT_E_TLS);
+	free(wrap_cert);
+	free(wrap_key);
+	free(fake_cert);
+	free(fake_key);
+	free(leaf);
+	free(leaf_key);
+	mt_tls_client_unref(client);
+}
+
+/* What the system trusts, for these tests. */
+static const char *system_trust;
+
+int __wrap_gnutls_certificate_set_x509_system_trust(gnutls_certificate_credentials_t credentials);
+int __wrap_gnutls_certificate_set_x509_system_trust(gnutls_certificate_credentials_t credentials)
+{
+	union {
+		const char *in;
+		uint8_t *out;
+	} alias = {.in = system_trust};
+	gnutls_datum_t text = {.data = alias.out, .size = (unsigned)strlen(system_trust)};
+
+	return gnutls_certificate_set_x509_trust_mem(credentials, &text, GNUTLS_X509_FMT_PEM);
+}
+
+static struct mt_tls_client *make_client_for(const struct pair_fixture *f, const char *host)
+{
+	struct mt_tls_client_config config = {.has_key = true, .host = host};
+	struct mt_tls_client *client = NULL;
+
+	memcpy(config.key, f->client_key, sizeof(config.key));
+	assert_int_equal(mt_tls_client_new(&client, &config), 0);
+	return client;
+}
+
+static void test_handshake_imported(void **state)
+{
+	static const struct {
+		const char *host;
+		bool good;
+	} cases[] = {
+		{"vpn.example.org", true},
+		{"VPN.example.org", true},
+		{"192.0.2.7", true},
+		{"192.0.2.8", false},
+		{"2001:db8::1", false},
+		{"other.example.org", false},
+	};
+	const struct pair_fixture *f = *state;
+	struct mt_tls_server_config config = {
+		.appliance_chain = f->chain,
+		.appliance_key = f->key,
+		.require_identity = true,
+	};
+	struct cert_spec ca = {
+		.common_name = "Public CA", .is_ca = true, .usage = GNUTLS_KEY_KEY_CERT_SIGN};
+	struct cert_spec leaf = {
+		.common_name = "vpn",
+		.dns = "vpn.example.org",
+		.ip = "192.0.2.7",
+		.purpose = GNUTLS_KP_TLS_WWW_SERVER,
+		.usage = GNUTLS_KEY_DIGITAL_SIGNATURE,
+	};
+	struct mt_tls_server *server = NULL;
+	struct mt_tls_client *client;
+	struct pair_door door = {0};
+	struct pair_outcome out;
+	char *ca_cert = NULL;
+	char *ca_key = NULL;
+	char *cert = NULL;
+	char *key = NULL;
+
+	for (unsigned rsa_bits = 0; rsa_bits <= 2048; rsa_bits += 2048) {
+		cert_make(&ca, &ca_cert, &ca_key);
+		leaf.issuer_cert = ca_cert;
+		leaf.issuer_key = ca_key;
+		leaf.rsa_bits = rsa_bits;
+		cert_make(&leaf, &cert, &key);
+		config.imported_chain = cert;
+		config.imported_key = key;
+		assert_int_equal(mt_tls_server_new(&server, &config), 0);
+		system_trust = ca_cert;
+		for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+			client = make_client_for(f, cases[i].host);
+			pair_shake(&out, server, client, &door);
+			assert_string_equal((char *)out.server_name, "vpn.example.org");
+			assert_int_equal(out.client_rc == 0, cases[i].good);
+			assert_int_equal(out.client_error, cases[i].good ? 0 : MT_E_TLS);
+			mt_tls_client_unref(client);
+		}
+		/* Pinned profiles keep working beside it, and there is no way from one to the
+		 * other. */
+		client = pair_make_client(f, true);
+		pair_shake(&out, server, client, &door);
+		assert_int_equal(out.client_rc, 0);
+		assert_string_equal((char *)out.server_name, MT_PINNED_NAME);
+		mt_tls_client_unref(client);
+		system_trust = f->ca_cert;
+		client = make_client_for(f, "vpn.example.org");
+		pair_shake(&out, server, client, &door);
+		assert_int_equal(out.client_error, MT_E_TLS);
+		assert_int_equal(out.alert_at_server, GNUTLS_A_UNKNOWN_CA);
+		mt_tls_client_unref(client);
+		mt_tls_server_unref(server);
+		free(ca_cert);
+		free(ca_key);
+		free(cert);
+		free(key);
+	}
+}
+
+/* Without an imported certificate an unpinned client sees the appliance's and does not trust it. */
+static void test_handshake_unpinned_appliance(void **state)
+{
+	const struct pair_fixture *f = *state;
+	struct mt_tls_server *server = pair_make_server(f, true);
+	struct mt_tls_client *client;
+	struct pair_door door = {0};
+	struct pair_outcome out;
+
+	system_trust = f->ca_cert;
+	client = make_client_for(f, "vpn.example.org");
+	pair_shake(&out, server, client, &door);
+	assert_int_equal(out.client_error, MT_E_TLS);
+	assert_string_equal((char *)out.server_name, MT_PINNED_NAME);
+	mt_tls_client_unref(client);
+	mt_tls_server_unref(server);
+}
+
+/* The pinned authority signed it, but it is not for servers, not for this name, or out of date. */
+static void test_handshake_pinned_bad_leaf(void **state)
+{
+	const struct pair_fixture *f = *state;
+	const struct cert_spec specs[] = {
+		{.common_name = "a",
+			.dns = "other.example.org",
+			.purpose = GNUTLS_KP_TLS_WWW_SERVER},
+		{.common_name = "b", .dns = MT_PINNED_NAME, .purpose = GNUTLS_KP_TLS_WWW_CLIENT},
+		{.common_name = "c",
+			.dns = MT_PINNED_NAME,
+			.not_before = 1000000000,
+			.not_after = 1100000000},
+	};
+	struct mt_tls_client *client = pair_make_client(f, true);
+
+	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
+		struct mt_tls_server_config config = {.require_identity = true};
+		struct cert_spec spec = specs[i];
+		struct mt_tls_server *server = NULL;
+		struct pair_door door = {0};
+		struct pair_outcome out;
+		char *cert = NULL;
+		char *key = NULL;
+		char *chain;
+
+		spec.issuer_cert = f->ca_cert;
+		spec.issuer_key = f->ca_key;
+		cert_make(&spec, &cert, &key);
+		chain = cert_join(cert, f->ca_cert);
+		config.appliance_chain = chain;
+		config.appliance_key = key;
+		assert_int_equal(mt_tls_server_new(&server, &config), 0);
+		pair_shake(&out, server, client, &door);
+		assert_true(out.client_rc < 0);
+		assert_int_equal(out.client_error, MT_E_TLS);
+		assert_int_equal(door.calls, 0);
+		mt_tls_server_unref(server);
+		free(chain);
+		free(cert);
+		free(key);
+	}
+	mt_tls_client_unref(client);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_handshake_pins),
+		cmocka_unit_test(test_handshake_borrowed_authority),
+		cmocka_unit_test(test_handshake_imported),
+		cmocka_unit_test(test_handshake_unpinned_appliance),
+		cmocka_unit_test(test_handshake_pinned_bad_leaf),
+	};
+
+	return cmocka_run_group_tests(tests, pair_setup, pair_teardown);
+}
