@@ -54,6 +54,9 @@ int mt_store_client_get(
 /* MT_E_NOT_FOUND; revoking twice is no error. */
 int mt_store_client_revoke(
 	struct mt_store *store, const char *name, struct mt_store_client *out) MT_MUST_CHECK;
+/* Forgets a client, whose name and key are free again; `out` is what it was. MT_E_NOT_FOUND. */
+int mt_store_client_remove(
+	struct mt_store *store, const char *name, struct mt_store_client *out) MT_MUST_CHECK;
 /* Calls `fn` for each, by name; stops at its first non-zero result and returns that. */
 int mt_store_client_each(struct mt_store *store,
 	int (*fn)(const struct mt_store_client *client, void *user), void *user) MT_MUST_CHECK;

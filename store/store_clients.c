@@ -127,7 +127,7 @@ static int insert(
 static int add_checked(struct mt_store *store, const char *name,
 	const uint8_t fingerprint[MT_FINGERPRINT_LEN], struct mt_store_client *out)
 {
-	struct mt_store_client other;
+	struct mt_store_client other = {.id = 0};
 	int err;
 
 	err = find_by_name(store, name, &other);
@@ -224,6 +224,47 @@ int mt_store_client_revoke(struct mt_store *store, const char *name, struct mt_s
 		return err;
 	}
 	err = mt_store_end(store, revoke_checked(store, name, &client));
+	if (err == 0) {
+		*out = client;
+	}
+	return err;
+}
+
+static int remove_checked(struct mt_store *store, const char *name, struct mt_store_client *out)
+{
+	sqlite3_stmt *statement = NULL;
+	int rc;
+	int err;
+
+	err = get_checked(store, name, out);
+	if (err == 0) {
+		err = mt_store_query(store, MT_QUERY_CLIENT_REMOVE, &statement);
+	}
+	if (err != 0) {
+		return err;
+	}
+	rc = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+	if (rc != SQLITE_OK) {
+		err = mt_store_fail_sqlite(store, rc, "remove a client");
+		mt_store_done(statement);
+		return err;
+	}
+	return mt_store_run(store, statement, "remove a client");
+}
+
+int mt_store_client_remove(struct mt_store *store, const char *name, struct mt_store_client *out)
+{
+	struct mt_store_client client;
+	int err;
+
+	err = check_name(store, name);
+	if (err == 0) {
+		err = mt_store_begin(store);
+	}
+	if (err != 0) {
+		return err;
+	}
+	err = mt_store_end(store, remove_checked(store, name, &client));
 	if (err == 0) {
 		*out = client;
 	}

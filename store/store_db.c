@@ -20,6 +20,7 @@ static const char *const query_text[MT_QUERY_COUNT] = {
 				   "FROM client WHERE fingerprint = ?1",
 	[MT_QUERY_CLIENT_REVOKE] =
 		"UPDATE client SET revoked_at = ?2 WHERE name = ?1 AND revoked_at = 0",
+	[MT_QUERY_CLIENT_REMOVE] = "DELETE FROM client WHERE name = ?1",
 	[MT_QUERY_CLIENTS] = "SELECT id, name, fingerprint, created_at, revoked_at "
 			     "FROM client ORDER BY name",
 	[MT_QUERY_CERT_GET] = "SELECT chain, key FROM certificate WHERE kind = ?1",

@@ -249,6 +249,29 @@ static void test_client_life(void **state)
 	mt_store_close(store);
 }
 
+static void test_client_remove(void **state)
+{
+	static const uint8_t key[32] = {1};
+	const struct store_folder *f = *state;
+	struct mt_store *store = store_must_open(f);
+	struct mt_store_client first;
+	struct mt_store_client client;
+
+	assert_int_equal(mt_store_client_add(store, "laptop", key, &first), 0);
+	assert_int_equal(mt_store_client_remove(store, "phone", &client), MT_E_NOT_FOUND);
+	assert_int_equal(mt_store_client_remove(store, "a b", &client), MT_E_MALFORMED);
+	assert_int_equal(mt_store_client_remove(store, "laptop", &client), 0);
+	assert_memory_equal(client.fingerprint, key, sizeof(key));
+	assert_int_equal(mt_store_client_remove(store, "laptop", &client), MT_E_NOT_FOUND);
+	mt_store_close(store);
+	store = store_must_open(f);
+	assert_int_equal(mt_store_client_get(store, "laptop", &client), MT_E_NOT_FOUND);
+	/* Name and key are free again, the number is not. */
+	assert_int_equal(mt_store_client_add(store, "laptop", key, &client), 0);
+	assert_true(client.id > first.id);
+	mt_store_close(store);
+}
+
 static void test_cert_roundtrip(void **state)
 {
 	const struct store_folder *f = *state;
@@ -322,6 +345,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_settings_disk_full, store_setup, store_teardown),
 		cmocka_unit_test_setup_teardown(test_client_life, store_setup, store_teardown),
+		cmocka_unit_test_setup_teardown(test_client_remove, store_setup, store_teardown),
 		cmocka_unit_test_setup_teardown(test_cert_roundtrip, store_setup, store_teardown),
 		cmocka_unit_test_setup_teardown(test_secret_persists, store_setup, store_teardown),
 		cmocka_unit_test_setup_teardown(test_next_counts, store_setup, store_teardown),
