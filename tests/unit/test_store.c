@@ -246,6 +246,11 @@ static void test_client_life(void **state)
 	names = (struct names){.stop_after = 1};
 	assert_int_equal(mt_store_client_each(store, collect, &names), 42);
 	assert_int_equal(mt_store_client_add(store, "pad", keys[2], &again), 0);
+	assert_int_equal(mt_store_client_remove(store, "nobody", &again), MT_E_NOT_FOUND);
+	assert_int_equal(mt_store_client_remove(store, "laptop", &again), 0);
+	assert_string_equal(again.name, "laptop");
+	assert_int_equal(mt_store_client_get(store, "laptop", &again), MT_E_NOT_FOUND);
+	assert_int_equal(mt_store_client_add(store, "laptop", keys[0], &again), 0);
 	mt_store_close(store);
 }
 
