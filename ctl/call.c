@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define ANSWER_TIMEOUT_MS 60000
+#define CONNECT_TIMEOUT_S 15
 #define FIRST_BUFFER      65536
 
 static int unreachable(const struct mt_ctl *ctl, int err)
@@ -28,6 +30,7 @@ static int unreachable(const struct mt_ctl *ctl, int err)
 static int open_socket(const struct mt_ctl *ctl, int *fd)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct timeval patience = {.tv_sec = CONNECT_TIMEOUT_S};
 	size_t len = strlen(ctl->socket_path);
 	int s;
 
@@ -40,6 +43,9 @@ static int open_socket(const struct mt_ctl *ctl, int *fd)
 	if (s < 0) {
 		return unreachable(ctl, -errno);
 	}
+	/* A full queue of a daemon that hangs must not hold us for ever; a failure leaves that risk
+	 * alone. */
+	(void)setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	if (connect(s, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
 		int err = -errno;
 

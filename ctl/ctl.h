@@ -79,5 +79,6 @@ int mt_ctl_describe(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_client_add(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_client_list(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_client_revoke(const struct mt_ctl *ctl, int argc, char **argv);
+int mt_ctl_client_remove(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_cert_show(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_cert_import(const struct mt_ctl *ctl, int argc, char **argv);

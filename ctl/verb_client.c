@@ -116,3 +116,24 @@ int mt_ctl_client_revoke(const struct mt_ctl *ctl, int argc, char **argv)
 	}
 	return mt_ctl_ask(ctl, "client.revoke", json_pack("{s:s}", "name", argv[0]), print_revoked);
 }
+
+static int print_removed(const struct mt_ctl *ctl, const json_t *result)
+{
+	(void)ctl;
+	printf("client '%s' is removed; its connections have been ended\n",
+		mt_ctl_text(json_object_get(result, "client"), "name"));
+	return CTL_OK;
+}
+
+int mt_ctl_client_remove(const struct mt_ctl *ctl, int argc, char **argv)
+{
+	char question[160];
+
+	(void)argc;
+	(void)snprintf(question, sizeof(question), "Remove client '%.64s'?",
+		argv[0]); /* for people: cut when too long */
+	if (!mt_ctl_confirm(ctl, question)) {
+		return CTL_FAILED;
+	}
+	return mt_ctl_ask(ctl, "client.remove", json_pack("{s:s}", "name", argv[0]), print_removed);
+}

@@ -52,6 +52,7 @@ struct mt_control {
 	unsigned count;
 	unsigned readers;
 	bool accepting;
+	bool short_of; /* descriptors; told once */
 	bool closing;
 };
 
@@ -444,12 +445,16 @@ static void on_incoming(uv_poll_t *poll, int status, int events)
 			fd = accept4(c->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		}
 		if (fd >= 0) {
+			c->short_of = false;
 			admit(c, fd);
 			refill_reserve(c);
 		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
 			   errno == ENOBUFS) {
-			mt_log(MT_LOG_WARN, "control_accept_paused",
-				MT_LOG_TEXT("error", mt_strerror(-errno)));
+			if (!c->short_of) {
+				mt_log(MT_LOG_WARN, "control_accept_paused",
+					MT_LOG_TEXT("error", mt_strerror(-errno)));
+			}
+			c->short_of = true;
 			c->accepting = false;
 			(void)uv_timer_start(&c->pause, on_pause, PAUSE_MS, 0);
 		} else if (errno != EINTR && errno != ECONNABORTED) {

@@ -17,6 +17,7 @@ static const struct mt_verb table[] = {
 	{"reset", MT_RIGHTS_ADMIN, mt_verb_reset},
 	{"client.add", MT_RIGHTS_ADMIN, mt_verb_client_add},
 	{"client.revoke", MT_RIGHTS_ADMIN, mt_verb_client_revoke},
+	{"client.remove", MT_RIGHTS_ADMIN, mt_verb_client_remove},
 	{"cert.import", MT_RIGHTS_ADMIN, mt_verb_cert_import},
 	{"kick", MT_RIGHTS_ADMIN, mt_verb_kick},
 	{"drain", MT_RIGHTS_ADMIN, mt_verb_drain},

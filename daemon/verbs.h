@@ -37,5 +37,7 @@ void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 void mt_verb_client_list(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_client_revoke(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 
+void mt_verb_client_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+
 void mt_verb_cert_show(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_cert_import(struct mt_appliance *a, json_t *args, struct mt_reply *reply);

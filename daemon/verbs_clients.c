@@ -188,10 +188,7 @@ void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 	}
 	if (rv == 0) {
 		rv = mt_store_client_add(a->store, name, fingerprint, &client);
-		if (rv == MT_E_EXISTS) {
-			(void)snprintf(why, sizeof(why),
-				"a client '%s', or one with this key, is enrolled already", name);
-		} else if (rv != 0) {
+		if (rv != 0) {
 			(void)snprintf(why, sizeof(why), "%s", mt_store_error(a->store));
 		}
 	}
@@ -251,5 +248,19 @@ void mt_verb_client_revoke(struct mt_appliance *a, json_t *args, struct mt_reply
 		return;
 	}
 	mt_log(MT_LOG_INFO, "client_revoked", MT_LOG_TEXT("client", name));
+	publish(a, reply, json_pack("{s:o}", "client", client_json(&client)));
+}
+
+void mt_verb_client_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	struct mt_store_client client;
+	int rv = name != NULL ? mt_store_client_remove(a->store, name, &client) : MT_E_NOT_FOUND;
+
+	if (rv != 0) {
+		no_such_client(a, reply, rv, name != NULL ? name : "");
+		return;
+	}
+	mt_log(MT_LOG_INFO, "client_removed", MT_LOG_TEXT("client", name));
 	publish(a, reply, json_pack("{s:o}", "client", client_json(&client)));
 }

@@ -124,7 +124,7 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.type = MT_SETTING_BOOL,
 		.unit = "",
 		.initial = "on",
-		.applies = MT_APPLIES_RESTART,
+		.applies = MT_APPLIES_LIVE,
 		.help = "Whether the HTTP endpoint with metrics, status and dashboard runs",
 	},
 	{
@@ -135,7 +135,7 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.minimum = 1,
 		.maximum = 1,
 		.initial = "127.0.0.1:9090",
-		.applies = MT_APPLIES_RESTART,
+		.applies = MT_APPLIES_LIVE,
 		.help = "Address and TCP port of the HTTP endpoint",
 	},
 	{
