@@ -105,39 +105,21 @@ static int read_stream(FILE *in, char text[MT_PROFILE_MAX + 64], const char *lab
 	return 0;
 }
 
-/* Reads a small file. `ours`: refuse it when group or others can read it, else only warn. */
+/* Reads a small file. `*open_mode` is its mode when group or others can read it, else 0. */
 static int read_file(
-	const char *path, bool ours, char text[MT_PROFILE_MAX + 64], char *warning, char *why)
+	const char *path, char text[MT_PROFILE_MAX + 64], unsigned *open_mode, char *why)
 {
 	struct stat st;
 	FILE *in = NULL;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	int err;
 
-	if (fd < 0) {
+	if (fd < 0 || fstat(fd, &st) < 0) {
 		err = -errno;
 		explain(why, "cannot open '%s' (%s)", path, mt_strerror(err));
-		return err;
-	}
-	if (fstat(fd, &st) < 0) {
-		err = -errno;
-		explain(why, "cannot read '%s' (%s)", path, mt_strerror(err));
 		goto out;
 	}
-	if (S_ISREG(st.st_mode) && (st.st_mode & 077) != 0) {
-		if (ours) {
-			err = MT_E_PERMS;
-			explain(why,
-				"'%s' holds a secret and is open to others (mode %04o); run: chmod "
-				"600 '%s'",
-				path, (unsigned)(st.st_mode & 07777), path);
-			goto out;
-		}
-		explain(warning,
-			"'%s' holds a secret and is open to others (mode %04o); run: chmod 600 "
-			"'%s'",
-			path, (unsigned)(st.st_mode & 07777), path);
-	}
+	*open_mode = S_ISREG(st.st_mode) && (st.st_mode & 077) != 0 ? st.st_mode & 07777 : 0;
 	in = fdopen(fd, "r");
 	if (in == NULL) {
 		err = -errno;
@@ -148,10 +130,16 @@ static int read_file(
 out:
 	if (in != NULL) {
 		(void)fclose(in); /* only read from */
-	} else {
+	} else if (fd >= 0) {
 		(void)close(fd);
 	}
 	return err;
+}
+
+static void explain_open(char *why, const char *path, unsigned mode)
+{
+	explain(why, "'%s' holds a secret and is open to others (mode %04o); run: chmod 600 '%s'",
+		path, mode, path);
 }
 
 /* A new 0600 file beside `path`, renamed over it when complete. */
@@ -219,7 +207,7 @@ static int load_key(struct mt_profile *profile, const char *name, char *why)
 {
 	char path[MT_WHY_MAX];
 	char text[MT_PROFILE_MAX + 64];
-	char unused[MT_WHY_MAX];
+	unsigned open_mode = 0;
 	size_t len;
 	int err = name_path(path, name, SUFFIX_KEY, false, why);
 
@@ -230,9 +218,14 @@ static int load_key(struct mt_profile *profile, const char *name, char *why)
 		return MT_E_NOT_FOUND;
 	}
 	if (err == 0) {
-		err = read_file(path, true, text, unused, why);
+		err = read_file(path, text, &open_mode, why);
 	}
 	if (err < 0) {
+		goto out;
+	}
+	if (open_mode != 0) {
+		explain_open(why, path, open_mode);
+		err = MT_E_PERMS;
 		goto out;
 	}
 	len = strcspn(text, " \t\r\n");
@@ -272,14 +265,50 @@ static int join_key(struct mt_profile *profile, const char *file_name, char *why
 	return MT_E_NOT_FOUND;
 }
 
+static bool is_file(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
+}
+
+/* Which file PROFILE means; `*ours`: one that was imported. */
+static int find_file(char path[MT_WHY_MAX], bool *ours, const char *profile, char *why)
+{
+	int n;
+	int err;
+
+	if (strchr(profile, '/') != NULL || is_file(profile)) {
+		n = snprintf(path, MT_WHY_MAX, "%s", profile);
+		*ours = false;
+		if (n < 0 || n >= MT_WHY_MAX) {
+			explain(why, "the path of the profile is too long");
+			return MT_E_TOO_LONG;
+		}
+		return 0;
+	}
+	*ours = true;
+	err = name_path(path, profile, "", false, why);
+	if (err == 0 && !is_file(path)) {
+		explain(why,
+			"there is no file '%s' and no imported profile of that name; run: mytunnel "
+			"import %s",
+			profile, profile);
+		err = MT_E_NOT_FOUND;
+	}
+	return err;
+}
+
 int mt_profile_load(
 	struct mt_profile *out, const char *profile, FILE *input, char *warning, char *why)
 {
 	struct mt_profile found = {0};
 	char text[MT_PROFILE_MAX + 64];
-	char path[MT_WHY_MAX];
-	const char *base;
-	int err;
+	char path[MT_WHY_MAX] = "standard input";
+	const char *base = strrchr(profile, '/');
+	unsigned open_mode = 0;
+	bool ours = false;
+	int err = 0;
 
 	warning[0] = '\0';
 	if (strncasecmp(profile, "mytunnel:", 9) == 0) {
@@ -290,30 +319,24 @@ int mt_profile_load(
 		return MT_E_DENIED;
 	}
 	if (strcmp(profile, "-") == 0) {
-		err = read_stream(input, text, "standard input", why);
-	} else if (strchr(profile, '/') != NULL || access(profile, F_OK) == 0) {
-		err = read_file(profile, false, text, warning, why);
+		err = read_stream(input, text, path, why);
 	} else {
-		err = name_path(path, profile, "", false, why);
-		if (err == 0 && access(path, F_OK) < 0) {
-			explain(why,
-				"there is no file '%s' and no imported profile of that name; run: "
-				"mytunnel import %s",
-				profile, profile);
-			err = MT_E_NOT_FOUND;
-		}
+		err = find_file(path, &ours, profile, why);
 		if (err == 0) {
-			err = read_file(path, true, text, warning, why);
+			err = read_file(path, text, &open_mode, why);
 		}
 	}
+	if (err == 0) {
+		err = parse_uri(&found, text, path, why);
+	}
 	if (err < 0) {
 		goto out;
 	}
-	err = parse_uri(&found, text, strcmp(profile, "-") == 0 ? "standard input" : profile, why);
-	if (err < 0) {
-		goto out;
+	/* Without a key there is nothing to keep from others. */
+	if (found.has_key && open_mode != 0) {
+		explain_open(ours ? why : warning, path, open_mode);
+		err = ours ? MT_E_PERMS : 0;
 	}
-	base = strrchr(profile, '/');
 	if (!found.has_key) {
 		err = join_key(&found, base == NULL ? profile : base + 1, why);
 	}
