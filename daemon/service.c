@@ -170,9 +170,7 @@ static int start_web(struct mt_appliance *a, const struct mt_settings *settings,
 		if (failed < count) {
 			(void)mt_addr_format(&addrs[failed], text, sizeof(text));
 		}
-		(void)snprintf(why, why_cap,
-			"HTTP cannot listen on %s: %s; mytunnelctl set metrics.bind_addr "
-			"127.0.0.1:9091",
+		(void)snprintf(why, why_cap, "HTTP cannot listen on %s: %s (metrics.bind_addr)",
 			text, mt_strerror(rv));
 	}
 	return rv;
