@@ -171,6 +171,11 @@ static void on_ready(struct mt_poll_item *item, unsigned events)
 	mt_poller_close(c->env->poller, item);
 	a->open = false;
 	c->pending--;
+	if (err == ECONNRESET) {
+		/* Refusals have a code of their own: this target had accepted. */
+		finish(c, -err, -1, &c->addrs[index]);
+		return;
+	}
 	c->err = mt_connect_better_error(c->err, -err);
 	/* A failure does not wait for the delay (section 5). */
 	rv = advance(c);

@@ -14,12 +14,14 @@
 #include <unistd.h>
 
 #define SWEEP_MS 500 /* how often the payload counters catch up with running pumps */
+#define CUT_MS   20
 
 enum stage {
 	STAGE_HEADER,
 	STAGE_RESOLVE,
 	STAGE_CONNECT,
 	STAGE_PUMP,
+	STAGE_CUT, /* connected and reset at once: the reset follows the status */
 };
 
 struct mt_tunnel {
@@ -168,11 +170,30 @@ static void start_pump(struct mt_tunnel *t, int fd)
 	set_active(t->env, 1);
 }
 
+/* A reset in the same turn would overtake the status. */
+static void cut_after_status(struct mt_tunnel *t)
+{
+	const uint8_t ok = MT_STATUS_OK;
+
+	mt_count(&t->env->counters->tunnels_opened, 1);
+	mt_count(&t->env->counters->tunnels_reset, 1);
+	t->stage = STAGE_CUT;
+	if (mt_stream_send(t->stream, &ok, 1) < 0) {
+		give_up(t, MT_APP_TARGET_RESET);
+		return;
+	}
+	mt_deadline_set(&t->env->deadlines, &t->deadline, CUT_MS);
+}
+
 static void on_connected(void *user, int err, int fd, const struct mt_addr *addr)
 {
 	struct mt_tunnel *t = user;
 
 	t->connect = NULL;
+	if (err == -ECONNRESET) {
+		cut_after_status(t);
+		return;
+	}
 	if (err < 0) {
 		fail(t, err);
 		return;
@@ -298,6 +319,8 @@ static void on_deadline(struct mt_deadline *deadline)
 	if (t->stage == STAGE_HEADER) {
 		mt_count(&t->env->counters->requests_timeout, 1);
 		refuse(t, MT_STATUS_TIMED_OUT);
+	} else if (t->stage == STAGE_CUT) {
+		give_up(t, MT_APP_TARGET_RESET);
 	} else {
 		fail(t, MT_E_TIMEOUT);
 	}
