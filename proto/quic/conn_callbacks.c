@@ -32,7 +32,8 @@ static int recv_crypto_data(ngtcp2_conn *qc, ngtcp2_encryption_level level, uint
 	if (rc != 0 && c->tls.alert != 0) {
 		ngtcp2_conn_set_tls_alert(qc, (uint8_t)c->tls.alert);
 	}
-	if (rc != 0 && c->server && ngtcp2_conn_get_tls_alert(qc) == GNUTLS_A_CERTIFICATE_REQUIRED) {
+	if (rc != 0 && c->server &&
+		ngtcp2_conn_get_tls_alert(qc) == GNUTLS_A_CERTIFICATE_REQUIRED) {
 		/* No identity at all: authorize was not asked. */
 		mt_count(&c->ep->cfg.counters->identity_refused, 1);
 	}
@@ -112,9 +113,10 @@ static int stream_open(ngtcp2_conn *qc, int64_t id, void *user)
 static int stream_close(
 	ngtcp2_conn *qc, uint32_t flags, int64_t id, uint64_t code, void *user, void *stream_user)
 {
-	(void)qc, (void)flags, (void)id, (void)code, (void)user;
+	(void)qc, (void)id, (void)user;
 	if (stream_user) {
-		mt_stream_on_close(stream_user);
+		mt_stream_on_close(stream_user,
+			flags & NGTCP2_STREAM_CLOSE_FLAG_APP_ERROR_CODE_SET ? code : 0);
 	}
 	return 0;
 }
@@ -125,16 +127,6 @@ static int stream_reset(ngtcp2_conn *qc, int64_t id, uint64_t final_size, uint64
 	(void)qc, (void)id, (void)final_size, (void)user;
 	if (stream_user) {
 		mt_stream_on_reset(stream_user, code);
-	}
-	return 0;
-}
-
-static int stream_stop_sending(
-	ngtcp2_conn *qc, int64_t id, uint64_t code, void *user, void *stream_user)
-{
-	(void)qc, (void)id, (void)user;
-	if (stream_user) {
-		mt_stream_on_stop(stream_user, code);
 	}
 	return 0;
 }
@@ -254,7 +246,6 @@ static const ngtcp2_callbacks server_callbacks = {
 	.delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
 	.recv_datagram = recv_datagram,
 	.get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
-	.stream_stop_sending = stream_stop_sending,
 	.version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };
 
@@ -284,7 +275,6 @@ static const ngtcp2_callbacks client_callbacks = {
 	.delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
 	.recv_datagram = recv_datagram,
 	.get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
-	.stream_stop_sending = stream_stop_sending,
 	.version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };
 

@@ -113,13 +113,21 @@ static ngtcp2_ssize write_stream(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pk
 			*turn = 0;
 		}
 	}
-	if (n == NGTCP2_ERR_STREAM_DATA_BLOCKED || n == NGTCP2_ERR_STREAM_SHUT_WR ||
-		n == NGTCP2_ERR_STREAM_NOT_FOUND) {
+	switch (n) {
+	case NGTCP2_ERR_STREAM_DATA_BLOCKED:
+		mt_stream_set_blocked(s);
+		*turn = 0;
+		return NGTCP2_ERR_WRITE_MORE;
+	case NGTCP2_ERR_STREAM_SHUT_WR: /* ngtcp2 has answered a STOP_SENDING by RESET_STREAM */
+		mt_stream_on_stop(s, 0);
+		*turn = 0;
+		return NGTCP2_ERR_WRITE_MORE;
+	case NGTCP2_ERR_STREAM_NOT_FOUND:
 		mt_stream_set_sendable(s, false);
 		*turn = 0;
 		return NGTCP2_ERR_WRITE_MORE;
+	default: return n;
 	}
-	return n;
 }
 
 static ngtcp2_ssize write_packet(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi,
@@ -166,6 +174,21 @@ enum outcome {
 	FAILED,
 };
 
+/* ngtcp2 does not tell that a STOP_SENDING came, only a write to the stream shows it. A stream
+ * without credit is not written to, and would wait for ever: one of them tries again in each turn.
+ */
+static void retry_blocked(struct mt_conn *c)
+{
+	struct mt_stream *s = TAILQ_FIRST(&c->blocked);
+
+	if (s) { /* no reason to be written again for, unlike mt_stream_set_sendable */
+		TAILQ_REMOVE(&c->blocked, s, sendable);
+		s->is_blocked = false;
+		TAILQ_INSERT_TAIL(&c->sendable, s, sendable);
+		s->is_sendable = true;
+	}
+}
+
 static enum outcome write_batches(struct mt_conn *c)
 {
 	size_t quantum = ngtcp2_conn_get_send_quantum(c->qc), total = 0;
@@ -181,6 +204,7 @@ static enum outcome write_batches(struct mt_conn *c)
 	if (!b.buf) {
 		return BLOCKED;
 	}
+	retry_blocked(c);
 	ngtcp2_path_storage_zero(&ps);
 	while (total == 0 || total < quantum) {
 		n = write_packet(c, &ps.path, &pi, b.buf + b.len, cap, &turn);

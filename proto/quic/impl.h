@@ -62,7 +62,8 @@ struct mt_stream {
 	uint64_t stop_code;
 	int end_err;
 	unsigned events;
-	bool is_sendable : 1;
+	bool is_sendable : 1; /* one of these two, or neither */
+	bool is_blocked : 1;
 	bool is_ready : 1;
 	bool by_peer : 1;
 	bool closed : 1; /* ngtcp2 has forgotten it */
@@ -96,7 +97,8 @@ struct mt_conn {
 	TAILQ_ENTRY(mt_conn) ready;
 	struct mt_stream_list streams;
 	struct mt_stream_list sendable;
-	uint32_t stream_count; /* open, as ngtcp2 sees it */
+	struct mt_stream_list blocked; /* have bytes, but no credit */
+	uint32_t stream_count;         /* open, as ngtcp2 sees it */
 
 	struct mt_datagram_out *dgram_head;
 	struct mt_datagram_out *dgram_tail;
@@ -198,9 +200,10 @@ void mt_stream_on_acked(struct mt_stream *s, size_t len);
 void mt_stream_on_sent(struct mt_stream *s, size_t len, bool fin);
 void mt_stream_on_reset(struct mt_stream *s, uint64_t code);
 void mt_stream_on_stop(struct mt_stream *s, uint64_t code);
-void mt_stream_on_close(struct mt_stream *s);
+void mt_stream_on_close(struct mt_stream *s, uint64_t code);
 void mt_stream_detach(struct mt_stream *s, int err);
 void mt_stream_set_sendable(struct mt_stream *s, bool sendable);
+void mt_stream_set_blocked(struct mt_stream *s);
 /* The next unsent bytes as at most two pieces; `*fin` when they are the last. */
 size_t mt_stream_unsent(const struct mt_stream *s, ngtcp2_vec vec[2], size_t *len, bool *fin);
 

@@ -116,7 +116,14 @@ void mt_stream_raise(struct mt_stream *s, unsigned events)
 
 void mt_stream_set_sendable(struct mt_stream *s, bool sendable)
 {
-	if (!s->conn || s->is_sendable == sendable) {
+	if (!s->conn) {
+		return;
+	}
+	if (s->is_blocked) {
+		TAILQ_REMOVE(&s->conn->blocked, s, sendable);
+		s->is_blocked = false;
+	}
+	if (s->is_sendable == sendable) {
 		return;
 	}
 	s->is_sendable = sendable;
@@ -126,6 +133,13 @@ void mt_stream_set_sendable(struct mt_stream *s, bool sendable)
 	} else {
 		TAILQ_REMOVE(&s->conn->sendable, s, sendable);
 	}
+}
+
+void mt_stream_set_blocked(struct mt_stream *s)
+{
+	mt_stream_set_sendable(s, false);
+	s->is_blocked = true;
+	TAILQ_INSERT_TAIL(&s->conn->blocked, s, sendable);
 }
 
 /* What ngtcp2 tells. */
@@ -258,11 +272,16 @@ void mt_stream_on_stop(struct mt_stream *s, uint64_t code)
 	mt_stream_raise(s, MT_EV_STOP);
 }
 
-void mt_stream_on_close(struct mt_stream *s)
+void mt_stream_on_close(struct mt_stream *s, uint64_t code)
 {
+	bool all_sent = s->tx_fin_sent && s->tx_base == s->tx_end;
+
 	s->closed = true;
-	s->tx_over = s->tx_over || !s->tx_fin;
 	mt_stream_set_sendable(s, false);
+	if (!s->tx_over && !all_sent) {
+		/* Only a STOP_SENDING ends our direction before its time. */
+		mt_stream_on_stop(s, code);
+	}
 	drop_tx(s);
 	s->conn->stream_count--;
 	mt_count(&s->ep->cfg.counters->streams_closed, 1);

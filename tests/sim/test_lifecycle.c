@@ -246,6 +246,64 @@ static void test_reset_and_stop(void **state)
 	echo_deinit(&e);
 }
 
+/* An answer with FIN, and no interest in the rest of the question: the answer arrives whole. */
+static void test_answer_and_release(void **state)
+{
+	struct mt_stream *s;
+	struct iovec iov;
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 14);
+	echo_connect(&e);
+	e.server_holds = true;
+	assert_int_equal(mt_conn_open_stream(e.conn, &s), 0);
+	assert_int_equal(mt_stream_send(s, "question", 8), 0);
+	(void)sim_run(&e.sim, NULL, NULL, 100 * SIM_MS);
+	assert_int_equal(e.server_stream_count, 1);
+	assert_int_equal(mt_stream_send(e.server_streams[0], "no", 2), 0);
+	mt_stream_send_fin(e.server_streams[0]);
+	mt_stream_release(e.server_streams[--e.server_stream_count], 0);
+	(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_S);
+	assert_int_equal(mt_stream_peek(s, &iov, 1), 1);
+	assert_int_equal(iov.iov_len, 2);
+	assert_true(mt_stream_fin_received(s));
+	mt_stream_release(s, 0);
+	(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_S);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.streams_closed), 1);
+	assert_int_equal(mt_counter_get(&e.sim.client.counters.streams_closed), 1);
+	echo_deinit(&e);
+}
+
+/* STOP_SENDING alone is noticed by a sender with bytes in hand, with and without credit, before and
+ * after its own reading is over.
+ */
+static void test_stop_sending_is_noticed(void **state)
+{
+	struct echo_stream *es;
+	struct echo e;
+
+	(void)state;
+	for (unsigned how = 0; how < 4; how++) {
+		echo_init(&e, 15 + how);
+		echo_connect(&e);
+		e.server_holds = how & 1; /* the client runs out of credit */
+		es = echo_start(&e, 8000000);
+		(void)sim_run(&e.sim, NULL, NULL, 60 * SIM_MS);
+		assert_false(es->ended);
+		assert_int_equal(e.server_stream_count, 1);
+		if (how & 2) {
+			mt_stream_send_fin(e.server_streams[0]);
+			(void)sim_run(&e.sim, NULL, NULL, 100 * SIM_MS);
+		}
+		mt_stream_stop(e.server_streams[0], MT_APP_TARGET_RESET);
+		mt_conn_set_keep_alive(e.conn, 1 * SIM_S);
+		(void)sim_run(&e.sim, NULL, NULL, 5 * SIM_S);
+		assert_true(es->cut);
+		echo_deinit(&e);
+	}
+}
+
 static void test_key_update(void **state)
 {
 	struct echo e;
@@ -300,6 +358,8 @@ int main(void)
 		cmocka_unit_test(test_client_migration),
 		cmocka_unit_test(test_stream_limit_returns),
 		cmocka_unit_test(test_reset_and_stop),
+		cmocka_unit_test(test_answer_and_release),
+		cmocka_unit_test(test_stop_sending_is_noticed),
 		cmocka_unit_test(test_key_update),
 		cmocka_unit_test(test_blocked_socket),
 	};
