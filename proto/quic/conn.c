@@ -220,16 +220,38 @@ void mt_conn_drop_tls(struct mt_conn *c)
 	mt_tls_session_deinit(&c->tls);
 }
 
-void mt_conn_free_datagrams(struct mt_conn *c)
+static void free_datagrams(struct mt_conn *c, struct mt_datagram_out *d)
 {
-	struct mt_datagram_out *d;
+	struct mt_datagram_out *next;
 
-	while ((d = c->dgram_head)) {
-		c->dgram_head = d->next;
+	for (; d; d = next) {
+		next = d->next;
 		mt_mem_release(c->ep->cfg.mem, d);
 	}
-	c->dgram_tail = NULL;
+}
+
+void mt_conn_free_datagrams(struct mt_conn *c)
+{
+	free_datagrams(c, c->dgram_head);
+	free_datagrams(c, c->early);
+	c->dgram_head = c->dgram_tail = c->early = NULL;
 	c->dgram_count = 0;
+}
+
+void mt_conn_deliver_early(struct mt_conn *c)
+{
+	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
+	struct mt_datagram_out *oldest = NULL, *d;
+
+	while ((d = c->early)) {
+		c->early = d->next;
+		d->next = oldest;
+		oldest = d;
+	}
+	for (d = oldest; d && ev->on_datagram; d = d->next) {
+		ev->on_datagram(ev->user, c, d->data, d->len);
+	}
+	free_datagrams(c, oldest);
 }
 
 void mt_conn_free(struct mt_conn *c)

@@ -208,6 +208,27 @@ static int path_validation(ngtcp2_conn *qc, uint32_t flags, const ngtcp2_path *p
 	return 0;
 }
 
+/* The first datagrams may come with the packet that completes the handshake. */
+static void keep_early(struct mt_conn *c, const uint8_t *data, size_t len)
+{
+	struct mt_datagram_out *d = NULL;
+
+	if (c->early_count < MT_DATAGRAMS_EARLY_MAX) {
+		d = mt_mem_alloc(c->ep->cfg.mem, sizeof(*d) + len);
+	}
+	if (!d) {
+		mt_count(&c->ep->cfg.counters->datagrams_dropped, 1);
+		return;
+	}
+	d->len = len;
+	if (len > 0) {
+		memcpy(d->data, data, len);
+	}
+	d->next = c->early;
+	c->early = d;
+	c->early_count++;
+}
+
 static int recv_datagram(
 	ngtcp2_conn *qc, uint32_t flags, const uint8_t *data, size_t len, void *user)
 {
@@ -217,7 +238,9 @@ static int recv_datagram(
 	(void)qc, (void)flags;
 	mt_count(&c->ep->cfg.counters->datagrams_received, 1);
 	c->info.bytes_received += len;
-	if (ev->on_datagram && c->announced) {
+	if (!c->announced) {
+		keep_early(c, data, len);
+	} else if (ev->on_datagram) {
 		ev->on_datagram(ev->user, c, data, len);
 	}
 	return 0;

@@ -359,6 +359,7 @@ static void deliver_conn(struct mt_conn *c)
 		if (ev->on_established) {
 			ev->on_established(ev->user, c);
 		}
+		mt_conn_deliver_early(c);
 	}
 	if ((events & MT_EV_STREAMS_LEFT) && ev->on_streams_left && !c->close_pending) {
 		ev->on_streams_left(ev->user, c);

@@ -103,6 +103,9 @@ struct mt_conn {
 	struct mt_datagram_out *dgram_head;
 	struct mt_datagram_out *dgram_tail;
 	size_t dgram_count;
+	/* Received before on_established was called, newest first. */
+	struct mt_datagram_out *early;
+	unsigned early_count;
 
 	ngtcp2_ccerr close_err;
 	char close_reason[128];
@@ -183,6 +186,7 @@ void mt_conn_fail(struct mt_conn *c, int liberr);
 void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len, bool keep_ids);
 void mt_conn_drop_tls(struct mt_conn *c);
 void mt_conn_free_datagrams(struct mt_conn *c);
+void mt_conn_deliver_early(struct mt_conn *c);
 
 /* conn_callbacks.c */
 const ngtcp2_callbacks *mt_conn_callbacks(bool server);

@@ -138,6 +138,29 @@ static void test_datagram_echo(void **state)
 	echo_deinit(&e);
 }
 
+/* A datagram right behind the client's last handshake packet is there before the server's user
+ * knows the connection. */
+static void test_early_datagram(void **state)
+{
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 7);
+	e.conn = sim_connect(&e.sim);
+	/* the client may send once its own handshake is complete, a round trip before its
+	 * confirmation */
+	while (!ngtcp2_conn_get_handshake_completed(e.conn->qc)) {
+		(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_MS);
+	}
+	e.conn->established = true;
+	assert_int_equal(mt_conn_send_datagram(e.conn, "\1\2\3", 3, NULL, 0), 0);
+	(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_S);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.datagrams_received), 1);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.datagrams_dropped), 0);
+	assert_int_equal(e.datagrams, 1);
+	echo_deinit(&e);
+}
+
 /* Long enough for several congestion epochs and for every window to have grown to its end. */
 static void test_long_transfer(void **state)
 {
@@ -160,6 +183,7 @@ int main(void)
 		cmocka_unit_test(test_bad_network),
 		cmocka_unit_test(test_back_pressure),
 		cmocka_unit_test(test_datagram_echo),
+		cmocka_unit_test(test_early_datagram),
 		cmocka_unit_test(test_long_transfer),
 	};
 
