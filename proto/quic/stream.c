@@ -198,8 +198,9 @@ void mt_stream_on_acked(struct mt_stream *s, size_t len)
 		}
 		len -= n;
 		chunk->off = chunk->len;
-		if (chunk == s->tx_cur) {
-			s->tx_cur = NULL;
+		if (chunk == s->tx_cur) { /* all of it was sent: what is unsent starts behind it */
+			s->tx_cur = chunk->next;
+			s->tx_cur_off = 0;
 		}
 		s->tx_head = chunk->next;
 		if (!s->tx_head) {
