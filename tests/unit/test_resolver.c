@@ -1,0 +1,282 @@
+/* links: daemon/resolver.c daemon/resolver_cache.c daemon/deadline.c proto/quic/mem.c
+ * proto/wire/addr.c proto/wire/err.c
+ */
+#include "daemon/resolver.h"
+
+#include <ares.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define ASKERS 8
+
+struct asker {
+	struct mt_resolve request;
+	struct fixture *owner;
+	unsigned done;
+	int err;
+	size_t count;
+	char first[MT_ADDR_TEXT_MAX];
+	bool cancels_next;
+};
+
+/* A name server on loopback in the very same loop. Names: "black..." gets no answer, "none..." does
+ * not exist, all others have 192.0.2.7 and 2001:db8::7.
+ */
+struct fixture {
+	uv_loop_t loop;
+	uv_udp_t server;
+	char packet[1500];
+	unsigned queries;
+	struct mt_env env;
+	struct mt_worker_counters counters;
+	struct mt_resolver *resolver;
+	struct asker askers[ASKERS];
+	unsigned done;
+	unsigned wanted;
+};
+
+static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+	struct fixture *f = handle->data;
+
+	(void)suggested;
+	*buf = uv_buf_init(f->packet, sizeof(f->packet));
+}
+
+static void on_query(uv_udp_t *server, ssize_t n, const uv_buf_t *buf, const struct sockaddr *from,
+	unsigned flags)
+{
+	static const uint8_t v4[] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7};
+	static const uint8_t v6[] = {0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16, 0x20, 0x01, 0x0d,
+		0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7};
+	struct fixture *f = server->data;
+	uint8_t answer[600];
+	size_t end = 12;
+	size_t len;
+	uv_buf_t out;
+
+	(void)flags;
+	if (n < 17 || n > 500 || from == NULL) {
+		return;
+	}
+	f->queries++;
+	memcpy(answer, buf->base, (size_t)n);
+	while (answer[end] != 0) {
+		end += answer[end] + 1u;
+	}
+	end += 5; /* the root, type and class */
+	if (memcmp(answer + 13, "black", 5) == 0) {
+		return;
+	}
+	answer[2] = 0x81;
+	answer[3] = 0x80;
+	memset(answer + 6, 0, 6);
+	len = end;
+	if (memcmp(answer + 13, "none", 4) == 0) {
+		answer[3] = 0x83;
+	} else if (answer[end - 3] == 1) {
+		answer[7] = 1;
+		memcpy(answer + end, v4, sizeof(v4));
+		len += sizeof(v4);
+	} else if (answer[end - 3] == 28) {
+		answer[7] = 1;
+		memcpy(answer + end, v6, sizeof(v6));
+		len += sizeof(v6);
+	}
+	out = uv_buf_init((char *)answer, (unsigned)len);
+	assert_int_equal(uv_udp_try_send(server, &out, 1, from), (int)len);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = aligned_alloc(64, (sizeof(*f) + 63) / 64 * 64);
+	struct mt_addr addr;
+	int len = sizeof(addr.v6);
+	char text[MT_ADDR_TEXT_MAX];
+
+	if (f == NULL || ares_library_init(ARES_LIB_INIT_ALL) != 0) {
+		return -1;
+	}
+	memset(f, 0, sizeof(*f));
+	f->env.counters = &f->counters;
+	f->env.seed = 5;
+	f->env.mem = mt_mem_new();
+	*state = f;
+	if (f->env.mem == NULL || uv_loop_init(&f->loop) < 0 ||
+		mt_deadlines_init(&f->env.deadlines, &f->loop) < 0 ||
+		uv_udp_init(&f->loop, &f->server) < 0 || mt_addr_parse(&addr, "127.0.0.1:0") < 0 ||
+		uv_udp_bind(&f->server, &addr.sa, 0) < 0 ||
+		uv_udp_getsockname(&f->server, &addr.sa, &len) < 0) {
+		return -1;
+	}
+	f->server.data = f;
+	if (uv_udp_recv_start(&f->server, on_room, on_query) < 0) {
+		return -1;
+	}
+	return mt_resolver_new(
+		&f->resolver, &f->loop, &f->env, mt_addr_format(&addr, text, sizeof(text)));
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	int rv;
+
+	for (size_t i = 0; i < ASKERS; i++) {
+		mt_resolve_cancel(&f->askers[i].request);
+	}
+	mt_resolver_free(f->resolver);
+	mt_deadlines_close(&f->env.deadlines);
+	uv_close((uv_handle_t *)&f->server, NULL);
+	(void)uv_run(&f->loop, UV_RUN_DEFAULT); /* closes the handles */
+	rv = uv_loop_close(&f->loop);
+	mt_mem_free(f->env.mem);
+	ares_library_cleanup();
+	free(f);
+	return rv;
+}
+
+static void on_done(struct mt_resolve *request, int err, const struct mt_addr *addrs, size_t count)
+{
+	struct asker *a = (struct asker *)request;
+	struct fixture *f = a->owner;
+
+	a->done++;
+	a->err = err;
+	a->count = count;
+	if (count > 0) {
+		(void)mt_addr_format_host(&addrs[0], a->first, sizeof(a->first));
+	}
+	if (a->cancels_next) {
+		mt_resolve_cancel(&a[1].request);
+	}
+	if (++f->done == f->wanted) {
+		uv_stop(&f->loop);
+	}
+}
+
+static int ask(struct fixture *f, unsigned i, const char *name)
+{
+	const struct mt_addr *addrs = NULL;
+	size_t count = 0;
+	int rv;
+
+	f->askers[i].owner = f;
+	f->askers[i].request.on_done = on_done;
+	rv = mt_resolver_lookup(
+		f->resolver, &f->askers[i].request, name, strlen(name), &addrs, &count);
+	if (rv == 0) {
+		f->askers[i].count = count;
+	}
+	return rv;
+}
+
+static void run(struct fixture *f, unsigned wanted)
+{
+	f->wanted = f->done + wanted;
+	(void)uv_run(&f->loop, UV_RUN_DEFAULT);
+	assert_int_equal(f->done, f->wanted);
+}
+
+static void test_lookup_both_families_then_cached(void **state)
+{
+	struct fixture *f = *state;
+	unsigned queries;
+
+	assert_int_equal(ask(f, 0, "www.example"), MT_E_AGAIN);
+	assert_int_equal(f->done, 0);
+	run(f, 1);
+	assert_int_equal(f->askers[0].err, 0);
+	assert_int_equal(f->askers[0].count, 2);
+	queries = f->queries;
+	assert_int_equal(ask(f, 1, "WWW.Example"), 0);
+	assert_int_equal(f->askers[1].count, 2);
+	assert_int_equal(f->askers[1].done, 0);
+	assert_int_equal(f->queries, queries);
+	assert_int_equal(mt_counter_get(&f->counters.dns_queries), 1);
+}
+
+static void test_lookup_shares_a_query(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned i = 0; i < ASKERS; i++) {
+		assert_int_equal(ask(f, i, "www.example"), MT_E_AGAIN);
+	}
+	mt_resolve_cancel(&f->askers[3].request);
+	run(f, ASKERS - 1);
+	assert_int_equal(mt_counter_get(&f->counters.dns_queries), 1);
+	for (unsigned i = 0; i < ASKERS; i++) {
+		assert_int_equal(f->askers[i].done, i == 3 ? 0 : 1);
+	}
+}
+
+static void test_lookup_unknown_name(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(ask(f, 0, "none.example"), MT_E_AGAIN);
+	run(f, 1);
+	assert_int_equal(f->askers[0].err, MT_E_DNS);
+	assert_int_equal(f->askers[0].count, 0);
+	assert_int_equal(ask(f, 1, "none.example"), MT_E_DNS);
+	assert_int_equal(mt_counter_get(&f->counters.dns_failures), 1);
+}
+
+/* Names without an answer hold up nobody else's. */
+static void test_lookup_beside_black_holes(void **state)
+{
+	struct fixture *f = *state;
+	char name[32];
+	uint64_t begin_ns;
+
+	for (unsigned i = 0; i < ASKERS - 1; i++) {
+		(void)snprintf(name, sizeof(name), "black%u.example", i);
+		assert_int_equal(ask(f, i, name), MT_E_AGAIN);
+	}
+	begin_ns = uv_hrtime();
+	assert_int_equal(ask(f, ASKERS - 1, "www.example"), MT_E_AGAIN);
+	run(f, 1);
+	assert_true(uv_hrtime() - begin_ns < 200000000u);
+	assert_int_equal(f->askers[ASKERS - 1].count, 2);
+	for (unsigned i = 0; i < ASKERS - 1; i++) {
+		assert_int_equal(f->askers[i].done, 0);
+	}
+}
+
+/* Requests are told in some order; one may cancel another of the same name meanwhile. */
+static void test_cancel_from_on_done(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(ask(f, 1, "www.example"), MT_E_AGAIN);
+	assert_int_equal(ask(f, 0, "www.example"), MT_E_AGAIN); /* told first */
+	f->askers[0].cancels_next = true;
+	run(f, 1);
+	(void)uv_run(&f->loop, UV_RUN_NOWAIT);
+	assert_int_equal(f->askers[0].done, 1);
+	assert_int_equal(f->askers[1].done, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			test_lookup_both_families_then_cached, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lookup_shares_a_query, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lookup_unknown_name, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lookup_beside_black_holes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cancel_from_on_done, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
