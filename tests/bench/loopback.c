@@ -97,6 +97,7 @@ static void fill(struct mt_stream *s, void *user)
 static void finish(struct side *side)
 {
 	side->finished = true;
+	uv_stop(&side->loop);
 }
 
 static void drop(struct mt_stream *s, void *user)
@@ -186,6 +187,7 @@ static void on_end(void *user, struct mt_conn *c, const struct mt_conn_end *end)
 		exit(1);
 	}
 	side->closed = true;
+	uv_stop(&side->loop);
 }
 
 static void open_side(struct side *side, struct mt_tls_server *tls)

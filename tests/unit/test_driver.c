@@ -46,6 +46,7 @@ int sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 }
 
 struct node {
+	uv_loop_t *loop;
 	struct mt_mem *mem;
 	struct mt_quic_counters counters;
 	struct mt_driver *driver;
@@ -109,6 +110,7 @@ static void verify(struct mt_stream *s, void *user)
 	}
 	mt_stream_consume(s, len);
 	n->fin = mt_stream_fin_received(s) && mt_stream_readable(s) == 0;
+	uv_stop(n->loop); /* the turn has got where the test waits for: it shall not sleep now */
 }
 
 static void release(struct mt_stream *s, int err, void *user)
@@ -150,6 +152,7 @@ static void on_end(void *user, struct mt_conn *c, const struct mt_conn_end *end)
 	(void)c;
 	n->end = *end;
 	n->ends++;
+	uv_stop(n->loop);
 }
 
 static void make_credentials(struct world *w)
@@ -200,6 +203,7 @@ static void open_node(struct world *w, struct node *n, struct mt_tls_server *tls
 		.tls = tls,
 	};
 
+	n->loop = &w->loop;
 	n->mem = mt_mem_new();
 	assert_non_null(n->mem);
 	config.mem = n->mem;
