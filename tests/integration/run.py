@@ -24,7 +24,7 @@ def discover(parts):
     for path in sorted(glob.glob(os.path.join(here, "test_*.py"))):
         name = os.path.basename(path)[:-3]
         module = importlib.import_module(name)
-        for key, function in vars(module).items():
+        for key, function in list(vars(module).items()):
             if key.startswith("test_") and callable(function) and function.__module__ == name:
                 full = f"{name[5:]}.{key[5:]}"
                 if not parts or any(part in full for part in parts):
