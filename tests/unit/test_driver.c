@@ -388,6 +388,21 @@ static void test_driver_inject(void **state)
 	assert_int_equal(mt_driver_tx_stats(w->server.driver)->dropped, 1);
 }
 
+/* The only socket is gone while the connection still wants to send by it. */
+static void test_driver_close_socket_in_use(void **state)
+{
+	struct world *w = *state;
+
+	run_to(w, HALF_WAY);
+	mt_driver_close_socket(w->client.driver, w->client.socket);
+	mt_conn_close(w->conn, 0, "a packet that cannot leave");
+	while (w->client.ends == 0) {
+		uv_run(&w->loop, UV_RUN_ONCE);
+	}
+	assert_int_equal(w->client.end.err, MT_E_CLOSED);
+	assert_true(mt_driver_tx_stats(w->client.driver)->dropped > 0);
+}
+
 static void test_driver_free_while_busy(void **state)
 {
 	struct world *w = *state;
@@ -405,6 +420,7 @@ int main(void)
 		TEST(test_driver_blocked_socket),
 		TEST(test_driver_timer_ends_idle),
 		TEST(test_driver_inject),
+		TEST(test_driver_close_socket_in_use),
 		TEST(test_driver_free_while_busy),
 	};
 

@@ -473,6 +473,18 @@ static void test_pump_delivers_what_was_queued(void **state)
 	assert_int_equal(w->result.err, 0);
 }
 
+/* Payload and FIN told by one event: a short read is not the last one. */
+static void test_pump_data_and_end_in_one_event(void **state)
+{
+	struct world *w = *state;
+
+	target_writes(w, 0, 10);
+	assert_int_equal(shutdown(w->target, SHUT_WR), 0);
+	start(w);
+	run_until(w, is_up_over);
+	assert_int_equal(w->stream.tx_len, 10);
+}
+
 static void test_pump_lost_connection_still_delivers(void **state)
 {
 	struct world *w = *state;
@@ -652,6 +664,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pump_all_orders),
 		TEST(test_pump_delivers_what_was_queued),
+		TEST(test_pump_data_and_end_in_one_event),
 		TEST(test_pump_lost_connection_still_delivers),
 		TEST(test_pump_lost_connection_cuts_queued),
 		TEST(test_pump_backpressure_to_socket),

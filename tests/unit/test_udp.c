@@ -555,6 +555,24 @@ static void test_udp_vanished_source_drops_batch(void **state)
 	assert_int_equal(mt_udp_tx_stats(w->tx)->dropped, 2);
 }
 
+static void test_udp_refused_singly_too_keeps_gso(void **state)
+{
+	struct world *w = *state;
+	struct mt_path path;
+
+	open_pair(w, "127.0.0.1:0", "127.0.0.1:0");
+	path = from_a_to_b(w);
+	kernel.fail_calls = 2;
+	kernel.err = EINVAL;
+	queue(w, &path, 0, 9000, 3000, 1200);
+	queue(w, &path, 0, 0, 3000, 1200);
+	assert_int_equal(mt_udp_tx_flush(w->tx), 0);
+	receive(w, &w->b, 3000);
+	check_pattern(w, 3000);
+	assert_true(w->a.gso);
+	assert_int_equal(mt_udp_tx_stats(w->tx)->dropped, 1);
+}
+
 /* A probe for a larger MTU in front of other packets: those go out. */
 static void test_udp_too_large_drops_one_packet(void **state)
 {
@@ -619,6 +637,7 @@ int main(void)
 		TEST(test_udp_gso_refused_by_device),
 		TEST(test_udp_gso_refused_by_kernel),
 		TEST(test_udp_vanished_source_drops_batch),
+		TEST(test_udp_refused_singly_too_keeps_gso),
 		TEST(test_udp_too_large_drops_one_packet),
 		TEST(test_udp_other_errors_drop_batch),
 	};
