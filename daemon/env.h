@@ -14,6 +14,7 @@
 struct mt_resolver;
 struct mt_relay_io;
 struct mt_tunnel;
+LIST_HEAD(mt_tunnel_list, mt_tunnel);
 
 struct mt_env {
 	struct mt_mem *mem;
@@ -26,8 +27,8 @@ struct mt_env {
 	uint64_t seed;                /* of hash tables */
 	bool draining;
 
-	LIST_HEAD(, mt_tunnel) tunnels; /* all of them, with those whose connection has gone */
-	unsigned tunnels_open;          /* those with a complete request */
+	struct mt_tunnel_list tunnels; /* all of them, with those whose connection has gone */
+	unsigned tunnels_open;         /* those with a complete request */
 	struct mt_deadline tunnel_sweep;
 	/* tunnels_open has come down to 0. */
 	void (*on_idle)(void *user);

@@ -1,4 +1,5 @@
-/* Messages between threads: many producers, one consumer, no lock. A message is embedded in what it carries. */
+/* Messages between threads: many producers, one consumer, no lock. A message is embedded in what it
+ * carries. */
 #pragma once
 
 #include <stdatomic.h>

@@ -214,7 +214,7 @@ static void touch(struct mt_relay *r, uint64_t now_ms)
 static void send_to(
 	struct mt_relay *r, const struct mt_relay_target *target, const uint8_t *data, size_t len)
 {
-	struct relay_socket *s;
+	struct relay_socket *s = NULL;
 
 	if (ensure_socket(r, target->addr.sa.sa_family, &s) < 0) {
 		mt_count(&r->env->counters->errors, 1);
@@ -228,7 +228,7 @@ static void send_to(
 static int choose(struct mt_relay *r, struct mt_relay_target *target, const struct mt_addr *addrs,
 	size_t count)
 {
-	struct relay_socket *s;
+	struct relay_socket *s = NULL;
 	int rv = MT_E_DNS;
 
 	for (size_t i = 0; i < count; i++) {

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 #define OUT_MAX   256
-#define OUT_BYTES (512u * 1024)
+#define OUT_BYTES ((size_t)512 * 1024)
 #define IN_BYTES  65536u /* no datagram is larger */
 #define NONE      UINT_MAX
 

@@ -122,13 +122,12 @@ struct mt_name *mt_resolver_cache_find(
 
 static int make_room(struct mt_resolver_cache *cache)
 {
-	struct mt_name *n;
+	struct mt_name *n = TAILQ_LAST(&cache->used, mt_name_list);
 
 	if (cache->count < MT_RESOLVE_NAMES_MAX) {
 		return 0;
 	}
-	TAILQ_FOREACH_REVERSE(n, &cache->used, mt_name_list, by_use)
-	{
+	for (; n != NULL; n = TAILQ_PREV(n, mt_name_list, by_use)) {
 		if (is_free(n)) {
 			mt_resolver_cache_drop(cache, n);
 			return 0;

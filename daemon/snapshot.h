@@ -1,5 +1,5 @@
-/* What workers need to know of the control plane: an immutable picture, replaced as a whole. The control thread builds it, each
- * worker holds a reference to the one it uses.
+/* What workers need to know of the control plane: an immutable picture, replaced as a whole. The
+ * control thread builds it, each worker holds a reference to the one it uses.
  */
 #pragma once
 
@@ -26,7 +26,7 @@ struct mt_snapshot {
 	struct mt_settings settings;
 	bool require_identity;
 	bool allow_private;
-	struct mt_tls_server *tls; /* referenced */
+	struct mt_tls_server *tls;          /* referenced */
 	struct mt_snapshot_client *clients; /* sorted by fingerprint */
 	size_t client_count;
 	struct mt_addr *host_addrs; /* the host's own addresses, port 0 */
@@ -36,5 +36,5 @@ struct mt_snapshot {
 struct mt_snapshot *mt_snapshot_ref(struct mt_snapshot *snapshot);
 void mt_snapshot_unref(struct mt_snapshot *snapshot); /* any thread; NULL is allowed */
 /* Binary search; NULL when unknown. */
-const struct mt_snapshot_client *mt_snapshot_find(const struct mt_snapshot *snapshot,
-	const uint8_t fingerprint[MT_FINGERPRINT_LEN]);
+const struct mt_snapshot_client *mt_snapshot_find(
+	const struct mt_snapshot *snapshot, const uint8_t fingerprint[MT_FINGERPRINT_LEN]);

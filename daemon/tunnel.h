@@ -16,7 +16,7 @@ struct mt_tunnel;
 /* One connection's tunnels; embedded in its session. */
 struct mt_tunnels {
 	struct mt_env *env;
-	LIST_HEAD(, mt_tunnel) list;
+	struct mt_tunnel_list list;
 	uint64_t bytes_received; /* of tunnels that have ended */
 	uint64_t bytes_sent;
 	/* A stream turned out to be a control channel; its type byte is consumed. Taken. */

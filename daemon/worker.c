@@ -1,7 +1,8 @@
-#include "daemon/worker_impl.h"
+#include "daemon/worker.h"
 
 #include "daemon/relay_io.h"
 #include "daemon/resolver.h"
+#include "daemon/worker_impl.h"
 
 #include <ares.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* A worker: a thread with its own loop, sockets, QUIC endpoint, resolver and memory. It shares nothing with other workers; the
- * control thread talks to it by messages.
+/* A worker: a thread with its own loop, sockets, QUIC endpoint, resolver and memory. It shares
+ * nothing with other workers; the control thread talks to it by messages.
  */
 #pragma once
 
@@ -15,7 +15,8 @@
 
 struct mt_worker;
 
-/* What happens on a worker that others want to know; called on the worker's thread: post a message, do not work there. */
+/* What happens on a worker that others want to know; called on the worker's thread: post a message,
+ * do not work there. */
 struct mt_worker_events {
 	/* All connections of a draining worker are gone. */
 	void (*on_drained)(void *user, unsigned worker);
@@ -25,33 +26,36 @@ struct mt_worker_events {
 struct mt_worker_config {
 	unsigned index;
 	unsigned count;
-	uint8_t tag;               /* generation */
+	uint8_t tag; /* generation */
 	uint8_t secret[32];
-	struct mt_snapshot *snapshot; /* referenced */
+	struct mt_snapshot *snapshot;        /* referenced */
 	const struct mt_udp_socket *sockets; /* bound in the order of the group; taken on success */
 	size_t socket_count;
 	struct mt_worker_counters *counters; /* borrowed, outlives the worker */
 	struct mt_worker_events events;
 };
 
-/* Prepares everything, starts nothing. `peers` (all workers, by index) is for foreign packets, see mt_worker_start. */
+/* Prepares everything, starts nothing. `peers` (all workers, by index) is for foreign packets, see
+ * mt_worker_start. */
 int mt_worker_new(struct mt_worker **out, const struct mt_worker_config *config) MT_MUST_CHECK;
 int mt_worker_start(struct mt_worker *w, struct mt_worker **peers) MT_MUST_CHECK;
 /* Any thread: `node` runs on the worker's thread with the worker as receiver. */
 void mt_worker_post(struct mt_worker *w, struct mt_message_node *node);
-/* Any thread: asks the thread to end (connections are closed with MT_APP_SHUTDOWN), waits for it, frees everything. */
+/* Any thread: asks the thread to end (connections are closed with MT_APP_SHUTDOWN), waits for it,
+ * frees everything. */
 void mt_worker_stop(struct mt_worker *w);
 
 /* The calls below belong to the worker's thread: from a message's `run`. */
 
-/* Swaps the snapshot (a reference is taken): limits, credentials and rules hold at once; connections whose identity is revoked or gone end with
- * MT_APP_REVOKED. */
+/* Swaps the snapshot (a reference is taken): limits, credentials and rules hold at once;
+ * connections whose identity is revoked or gone end with MT_APP_REVOKED. */
 void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot);
-/* Tells every client, refuses new connections and tunnels; on_drained when the last tunnel has ended. */
+/* Tells every client, refuses new connections and tunnels; on_drained when the last tunnel has
+ * ended. */
 void mt_worker_drain(struct mt_worker *w);
 
 struct mt_connection_row {
-	char id[24];        /* "WORKER-SERIAL" */
+	char id[24];                  /* "WORKER-SERIAL" */
 	char client[MT_NAME_MAX + 1]; /* empty without identity */
 	struct mt_addr peer;
 	unsigned worker;
@@ -63,7 +67,9 @@ struct mt_connection_row {
 	unsigned udp_flows;
 };
 /* Calls `fn` for every established connection. */
-void mt_worker_each_connection(struct mt_worker *w, void (*fn)(const struct mt_connection_row *row, void *user), void *user);
-/* Ends one connection with MT_APP_KICKED; MT_E_NOT_FOUND. `serial` is the number behind the dash. */
+void mt_worker_each_connection(struct mt_worker *w,
+	void (*fn)(const struct mt_connection_row *row, void *user), void *user);
+/* Ends one connection with MT_APP_KICKED; MT_E_NOT_FOUND. `serial` is the number behind the dash.
+ */
 int mt_worker_kick(struct mt_worker *w, uint64_t serial) MT_MUST_CHECK;
 unsigned mt_worker_index(const struct mt_worker *w);

@@ -27,7 +27,14 @@ struct fixture {
 	uint64_t last_ms;
 	unsigned fired;
 	unsigned disorder;
+	uint32_t random; /* a sequence that is the same each time */
 };
+
+static uint32_t random_of(struct fixture *f)
+{
+	f->random = f->random * 1664525u + 1013904223u;
+	return f->random >> 16;
+}
 
 static int setup(void **state)
 {
@@ -82,12 +89,11 @@ static void test_set_random_order(void **state)
 	struct fixture *f = *state;
 	unsigned expected = 0;
 
-	srand(7);
 	for (unsigned i = 0; i < COUNT; i++) {
-		set(f, i, (uint64_t)(rand() % 60));
+		set(f, i, (uint64_t)(random_of(f) % 60));
 	}
 	for (unsigned i = 0; i < COUNT; i += 3) {
-		set(f, i, (uint64_t)(rand() % 60));
+		set(f, i, (uint64_t)(random_of(f) % 60));
 	}
 	for (unsigned i = 0; i < COUNT; i += 4) {
 		mt_deadline_cancel(&f->items[i].deadline);
