@@ -90,8 +90,7 @@ static bool grow(struct mt_relay_targets *t)
 	t->by_text = heads;
 	t->by_addr = heads + buckets;
 	t->buckets = buckets;
-	TAILQ_FOREACH(target, &t->used, by_use)
-	{
+	for (target = TAILQ_FIRST(&t->used); target != NULL; target = TAILQ_NEXT(target, by_use)) {
 		link_text(t, target);
 		if (target->answers) {
 			link_addr(t, target);

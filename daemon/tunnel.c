@@ -66,8 +66,7 @@ static void on_sweep(struct mt_deadline *deadline)
 		(struct mt_env *)((char *)deadline - offsetof(struct mt_env, tunnel_sweep));
 	struct mt_tunnel *t;
 
-	LIST_FOREACH(t, &env->tunnels, of_env)
-	{
+	for (t = LIST_FIRST(&env->tunnels); t != NULL; t = LIST_NEXT(t, of_env)) {
 		if (t->stage == STAGE_PUMP) {
 			count_pump(t);
 		}
@@ -399,8 +398,7 @@ void mt_tunnels_bytes(const struct mt_tunnels *set, uint64_t *received, uint64_t
 
 	*received = set->bytes_received;
 	*sent = set->bytes_sent;
-	LIST_FOREACH(t, &set->list, of_set)
-	{
+	for (t = LIST_FIRST(&set->list); t != NULL; t = LIST_NEXT(t, of_set)) {
 		if (t->stage == STAGE_PUMP) {
 			*received += mt_pump_bytes_to_socket(t->pump);
 			*sent += mt_pump_bytes_to_stream(t->pump);

@@ -29,8 +29,7 @@ void mt_worker_drain(struct mt_worker *w)
 	}
 	w->env.draining = true;
 	mt_endpoint_set_draining(mt_worker_endpoint(w), true);
-	LIST_FOREACH(s, &w->sessions, of_worker)
-	{
+	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
 		mt_session_notify(s, MT_NOTICE_DRAINING, MT_SESSION_DRAINING_TEXT);
 	}
 	if (w->env.tunnels_open == 0) {
@@ -44,8 +43,7 @@ void mt_worker_each_connection(struct mt_worker *w,
 	struct mt_connection_row row;
 	struct mt_session *s;
 
-	LIST_FOREACH(s, &w->sessions, of_worker)
-	{
+	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
 		mt_session_get_row(s, &row, w->index);
 		fn(&row, user);
 	}
@@ -79,8 +77,7 @@ static void on_farewells_over(struct mt_deadline *deadline)
 		(struct mt_worker *)((char *)deadline - offsetof(struct mt_worker, stop_due));
 	struct mt_session *s;
 
-	LIST_FOREACH(s, &w->sessions, of_worker)
-	{
+	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
 		mt_session_close_now(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
 	}
 	w->stop_due.on_due = on_last_turn;
@@ -94,8 +91,7 @@ void mt_worker_begin_stop(struct mt_worker *w)
 
 	w->stopping = true;
 	mt_endpoint_set_draining(mt_worker_endpoint(w), true);
-	LIST_FOREACH(s, &w->sessions, of_worker)
-	{
+	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
 		farewells = farewells || s->channel != NULL;
 		mt_session_close(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
 	}
