@@ -223,13 +223,10 @@ build/tidy/%.ok: %.c .clang-tidy
 		-DMT_VERSION='"$(VERSION)"' -I. $(LIB_CFLAGS) >$@.log 2>/dev/null || { cat $@.log; exit 1; }
 	$(Q)touch $@
 
-## lint       style, include layers, banned functions, format, cppcheck, clang-tidy
+## lint       style, include layers, banned functions, format, clang-tidy
 lint: $(TIDIED)
 	$(Q)$(PYTHON) scripts/lint.py $(ALL_SRC) $(HEADERS) $(TEST_SRC) $(LINTED)
 	$(Q)clang-format --dry-run -Werror $(ALL_SRC) $(HEADERS) $(TEST_SRC)
-	$(Q)cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr -j 2 \
-		--enable=warning,performance,portability --suppressions-list=scripts/cppcheck.txt \
-		-D_GNU_SOURCE -DMT_VERSION='"$(VERSION)"' -I. $(ALL_SRC)
 	@echo "lint: no findings"
 
 ## format     apply .clang-format
