@@ -9,7 +9,7 @@
 #define STREAM_TURN_BYTES 16384u
 /* The largest batch: the kernel takes 64 segments and an IP packet's worth. */
 #define SEGMENTS_MAX 64u
-#define BATCH_MAX    65000u
+#define BATCH_MAX    65507u
 
 struct batch {
 	uint8_t *buf;
@@ -206,7 +206,7 @@ static enum outcome write_batches(struct mt_conn *c)
 	}
 	retry_blocked(c);
 	ngtcp2_path_storage_zero(&ps);
-	while (total == 0 || total < quantum) {
+	while (total == 0 || total + cap <= quantum) {
 		n = write_packet(c, &ps.path, &pi, b.buf + b.len, cap, &turn);
 		if (n < 0) {
 			commit(c, &b);
