@@ -94,15 +94,11 @@ static bool take_identity(struct mt_session *s, const uint8_t *fingerprint)
 	return mt_access_check_identity(s->env->snapshot, fingerprint) == 0;
 }
 
-struct mt_session *mt_session_of(
+struct mt_session *mt_session_new(
 	struct mt_env *env, struct mt_session_list *list, struct mt_conn *conn)
 {
-	struct mt_session *s = mt_conn_user(conn);
+	struct mt_session *s = mt_mem_calloc(env->mem, sizeof(*s));
 
-	if (s != NULL) {
-		return s;
-	}
-	s = mt_mem_calloc(env->mem, sizeof(*s));
 	if (s == NULL) {
 		mt_count(&env->counters->errors, 1);
 		return NULL;

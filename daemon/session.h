@@ -35,9 +35,8 @@ struct mt_session {
 
 LIST_HEAD(mt_session_list, mt_session);
 
-/* The session of a connection whose handshake has completed; made at the first call. NULL without
- * memory. */
-struct mt_session *mt_session_of(
+/* For a connection whose handshake has completed, in on_established. NULL without memory. */
+struct mt_session *mt_session_new(
 	struct mt_env *env, struct mt_session_list *list, struct mt_conn *conn);
 /* Takes a stream that the client opened. */
 void mt_session_accept_stream(struct mt_session *s, struct mt_stream *stream);

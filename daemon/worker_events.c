@@ -9,15 +9,10 @@ static int authorize(void *user, const uint8_t *fingerprint)
 	return mt_access_check_identity(w->env.snapshot, fingerprint);
 }
 
-static struct mt_session *session_of(struct mt_worker *w, struct mt_conn *c)
-{
-	return mt_session_of(&w->env, &w->sessions, c);
-}
-
 static void on_established(void *user, struct mt_conn *c)
 {
 	struct mt_worker *w = user;
-	struct mt_session *s = session_of(w, c);
+	struct mt_session *s = mt_session_new(&w->env, &w->sessions, c);
 
 	if (s == NULL) {
 		mt_conn_close(c, MT_APP_LIMIT, "out of memory");
@@ -31,8 +26,9 @@ static void on_established(void *user, struct mt_conn *c)
 
 static void on_stream(void *user, struct mt_conn *c, struct mt_stream *stream)
 {
-	struct mt_session *s = session_of(user, c);
+	struct mt_session *s = mt_conn_user(c);
 
+	(void)user;
 	if (s == NULL) {
 		mt_stream_release(stream, MT_APP_LIMIT);
 		return;
@@ -42,13 +38,9 @@ static void on_stream(void *user, struct mt_conn *c, struct mt_stream *stream)
 
 static void on_datagram(void *user, struct mt_conn *c, const uint8_t *data, size_t len)
 {
-	struct mt_session *s = NULL;
+	struct mt_session *s = mt_conn_user(c);
 
-	/* Datagrams may arrive in the same turn as the end of the handshake, before on_established.
-	 */
-	if (mt_conn_is_established(c)) {
-		s = session_of(user, c);
-	}
+	(void)user;
 	if (s != NULL) {
 		mt_session_receive_datagram(s, data, len);
 	}
