@@ -85,8 +85,12 @@ struct mt_link *mt_link_new(
 	link->unused_ns = link->busy_ns;
 	mt_conn_set_user(conn, link);
 	mt_conn_set_keep_alive(conn, MT_LINK_ALIVE_BUSY_NS);
-	err = mt_channel_open(&link->channel, conn, &channel_events, channel_now_ns);
-	(void)err; /* without a control channel tunnels work all the same */
+	/* Without a control channel tunnels work all the same; with a single stream they need it.
+	 */
+	if (mt_conn_streams_left(conn) > 1) {
+		err = mt_channel_open(&link->channel, conn, &channel_events, channel_now_ns);
+		(void)err;
+	}
 	return link;
 }
 

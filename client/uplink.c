@@ -384,11 +384,15 @@ static void on_tick(uv_timer_t *timer)
 
 void mt_uplink_check_paths(struct mt_uplink *u)
 {
+	uint64_t soon_ms = uv_now(u->config.loop) + MT_UPLINK_BACKOFF_MS;
+
 	for (size_t i = 0; i < u->link_count; i++) {
 		mt_link_check_path(u->links[i], &u->route, mt_driver_now_ns(u->driver));
 	}
-	/* What failed for want of a network may work now. */
-	u->retry_ms = 0;
+	/* What failed for want of a network may work now; but changes may come all the time. */
+	if (u->retry_ms > soon_ms) {
+		u->retry_ms = soon_ms;
+	}
 	update(u);
 }
 
