@@ -505,7 +505,7 @@ int mt_stream_send(struct mt_stream *s, const void *data, size_t len)
 		mt_stream_commit(s, 0);
 		return -ENOMEM;
 	}
-	for (size_t i = 0; done < len; i++) {
+	for (size_t i = 0; i < pieces && done < len; i++) {
 		n = len - done < iov[i].iov_len ? len - done : iov[i].iov_len;
 		memcpy(iov[i].iov_base, from + done, n);
 		done += n;
