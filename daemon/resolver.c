@@ -244,9 +244,9 @@ int mt_resolver_new(
 	r->refs = 1;
 	r->timeout.on_due = on_timeout;
 	r->cache = mt_resolver_cache_new(r->mem, env->seed);
-	rv = r->cache != NULL ? mt_addr_parse(&r->loopback[0], "[::1]:0") : -ENOMEM;
-	if (rv == 0) {
-		rv = mt_addr_parse(&r->loopback[1], "127.0.0.1:0");
+	rv = r->cache != NULL ? mt_addr_parse(&r->loopback[0], "127.0.0.1:0") : -ENOMEM;
+	if (rv == 0) { /* second: a datagram goes to the first address and tries no other */
+		rv = mt_addr_parse(&r->loopback[1], "[::1]:0");
 	}
 	if (rv == 0) {
 		rv = open_channel(r, servers);
