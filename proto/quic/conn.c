@@ -22,7 +22,7 @@ static int on_authorize(void *user, const uint8_t *fingerprint)
 	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
 	int alert = ev->authorize ? ev->authorize(ev->user, fingerprint) : 0;
 
-	if (alert != 0) {
+	if (alert != 0 && alert != GNUTLS_A_CERTIFICATE_REQUIRED) { /* see recv_crypto_data */
 		mt_count(&c->ep->cfg.counters->identity_refused, 1);
 	}
 	return alert;
@@ -190,7 +190,7 @@ int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt
 	ngtcp2_ccerr_default(&c->close_err);
 	c->ref = (ngtcp2_crypto_conn_ref){.get_conn = get_qc, .user_data = c};
 
-	rc = c->server ? init_qc_server(c, how) : init_qc_client(c, how);
+	rc = how->hd ? init_qc_server(c, how) : init_qc_client(c, how);
 	if (rc != 0) {
 		ngtcp2_conn_del(c->qc);
 		mt_tls_session_deinit(&c->tls);
@@ -378,6 +378,11 @@ void mt_conn_fail(struct mt_conn *c, int liberr)
 	case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
 		mt_count(&counters->timeouts, 1);
 		c->end = (struct mt_conn_end){.err = MT_E_TIMEOUT};
+		mt_conn_end_now(c, NULL, 0, false);
+		return;
+	case NGTCP2_ERR_RETRY:
+		c->wants_retry = true;
+		c->end = (struct mt_conn_end){.err = MT_E_QUIC};
 		mt_conn_end_now(c, NULL, 0, false);
 		return;
 	case NGTCP2_ERR_DROP_CONN:

@@ -144,10 +144,13 @@ void mt_endpoint_set_draining(struct mt_endpoint *ep, bool draining)
 struct mt_closing *mt_closing_new(struct mt_endpoint *ep, struct mt_conn *c, const uint8_t *packet,
 	size_t len, uint64_t until_ns)
 {
-	struct mt_closing *closing = mt_mem_calloc(ep->cfg.mem, sizeof(*closing) + len);
+	struct mt_closing *closing = NULL;
 
+	if (ep->closing_count < MT_CLOSING_MAX) {
+		closing = mt_mem_calloc(ep->cfg.mem, sizeof(*closing) + len);
+	}
 	if (!closing) {
-		return NULL;
+		return NULL; /* late packets are answered by stateless resets */
 	}
 	mt_expiry_init(&closing->expiry, true);
 	if (mt_expiry_set(&ep->expiries, &closing->expiry, until_ns) != 0) {
@@ -293,6 +296,9 @@ static void receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsi
 		mt_endpoint_receive_unknown(ep, path, &vc, data, len, &accepted);
 		if (accepted) {
 			receive_conn(accepted, path, ecn, data, len);
+			if (accepted->wants_retry) { /* freed by dispatch, not before */
+				mt_endpoint_send_retry(ep, path, data, len);
+			}
 		}
 	}
 }

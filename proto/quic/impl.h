@@ -112,6 +112,7 @@ struct mt_conn {
 	struct mt_conn_end end;
 	struct mt_conn_info info; /* kept up to date for `remote` only, until the end */
 	uint64_t crypto_bytes;
+	uint64_t tx_unacked; /* bytes of all streams that ngtcp2 borrows */
 	uint64_t last_received_ns;
 	uint64_t migrations;
 	unsigned events;
@@ -124,6 +125,7 @@ struct mt_conn {
 	bool ended : 1;
 	bool got_reset : 1;
 	bool crypto_flood : 1;
+	bool wants_retry : 1; /* ended: the client's address is to be validated first */
 	bool dgram_was_full : 1;
 };
 
@@ -138,6 +140,9 @@ struct mt_closing {
 	size_t len; /* 0: draining, never answers */
 	uint8_t packet[];
 };
+
+/* What closing connections' entries may cost an endpoint: about 2 KB each. */
+#define MT_CLOSING_MAX 8192u
 
 struct mt_endpoint {
 	struct mt_endpoint_config cfg;
@@ -221,6 +226,8 @@ int mt_endpoint_new_cid(struct mt_endpoint *ep, ngtcp2_cid *cid) MT_MUST_CHECK;
 /* accept.c: a packet whose id nobody owns */
 void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *path,
 	const ngtcp2_version_cid *vc, const uint8_t *data, size_t len, struct mt_conn **accepted);
+void mt_endpoint_send_retry(
+	struct mt_endpoint *ep, const struct mt_path *path, const uint8_t *data, size_t len);
 void mt_endpoint_send_version_negotiation(struct mt_endpoint *ep, const struct mt_path *path,
 	const ngtcp2_version_cid *vc, size_t len);
 bool mt_bucket_take(struct mt_bucket *bucket, uint64_t now_ns, uint64_t per_second, uint64_t burst);

@@ -61,11 +61,12 @@ static void test_close_by_server_cuts_streams(void **state)
 
 static void test_identity_refused(void **state)
 {
-	static const int alerts[] = {GNUTLS_A_ACCESS_DENIED, GNUTLS_A_CERTIFICATE_REVOKED};
+	static const int alerts[] = {GNUTLS_A_ACCESS_DENIED, GNUTLS_A_CERTIFICATE_REVOKED,
+		GNUTLS_A_CERTIFICATE_REQUIRED};
 	struct echo e;
 
 	(void)state;
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < sizeof(alerts) / sizeof(alerts[0]); i++) {
 		echo_init(&e, 3);
 		e.authorize_alert = alerts[i];
 		e.conn = sim_connect(&e.sim);
