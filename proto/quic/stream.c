@@ -135,6 +135,14 @@ void mt_stream_set_sendable(struct mt_stream *s, bool sendable)
 	}
 }
 
+/* A FIN alone needs no credit: it does not wait behind streams that do. */
+static void put_first(struct mt_stream *s)
+{
+	mt_stream_set_sendable(s, true);
+	TAILQ_REMOVE(&s->conn->sendable, s, sendable);
+	TAILQ_INSERT_HEAD(&s->conn->sendable, s, sendable);
+}
+
 void mt_stream_set_blocked(struct mt_stream *s)
 {
 	mt_stream_set_sendable(s, false);
@@ -190,6 +198,7 @@ void mt_stream_on_acked(struct mt_stream *s, size_t len)
 	size_t n;
 
 	s->tx_base += len;
+	s->conn->tx_unacked -= len;
 	while (len > 0 && (chunk = s->tx_head)) {
 		n = chunk->len - chunk->off;
 		if (len < n) {
@@ -244,6 +253,7 @@ void mt_stream_on_sent(struct mt_stream *s, size_t len, bool fin)
 		s->tx_cur_off = 0;
 	}
 	s->tx_sent += len;
+	s->conn->tx_unacked += len;
 	s->conn->info.bytes_sent += len;
 	if (fin) {
 		s->tx_fin_sent = true;
@@ -284,6 +294,7 @@ void mt_stream_on_close(struct mt_stream *s, uint64_t code)
 		mt_stream_on_stop(s, code);
 	}
 	drop_tx(s);
+	s->conn->tx_unacked -= s->tx_sent - s->tx_base;
 	s->conn->stream_count--;
 	mt_count(&s->ep->cfg.counters->streams_closed, 1);
 	if (s->released) {
@@ -520,7 +531,11 @@ void mt_stream_send_fin(struct mt_stream *s)
 		return;
 	}
 	s->tx_fin = true;
-	mt_stream_set_sendable(s, true);
+	if (s->tx_sent == s->tx_end) {
+		put_first(s);
+	} else {
+		mt_stream_set_sendable(s, true);
+	}
 }
 
 void mt_stream_reset(struct mt_stream *s, uint64_t app_code)
