@@ -161,6 +161,36 @@ static void test_early_datagram(void **state)
 	echo_deinit(&e);
 }
 
+/* A full chunk is acknowledged after the next one was filled and before anything of that was sent.
+ */
+static void test_acknowledged_up_to_the_unsent(void **state)
+{
+	static const uint8_t zeros[MT_CHUNK_BYTES];
+	struct mt_stream *s;
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 9);
+	echo_connect(&e);
+	assert_int_equal(mt_conn_open_stream(e.conn, &s), 0);
+	assert_int_equal(mt_stream_send(s, zeros, sizeof(zeros)), 0);
+	while (s->tx_sent < sizeof(zeros)) {
+		(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_MS);
+	}
+	assert_true(s->tx_base < s->tx_sent);
+	e.sim.client.blocked = true;
+	assert_int_equal(mt_stream_send(s, zeros, 1), 0);
+	while (s->tx_base < sizeof(zeros)) {
+		(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_MS);
+	}
+	e.sim.client.blocked = false;
+	(void)mt_endpoint_flush(e.sim.client.ep, e.sim.now_ns);
+	(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_S);
+	assert_int_equal(mt_stream_readable(s), sizeof(zeros) + 1);
+	mt_stream_release(s, 0);
+	echo_deinit(&e);
+}
+
 /* Long enough for several congestion epochs and for every window to have grown to its end. */
 static void test_long_transfer(void **state)
 {
@@ -184,6 +214,7 @@ int main(void)
 		cmocka_unit_test(test_back_pressure),
 		cmocka_unit_test(test_datagram_echo),
 		cmocka_unit_test(test_early_datagram),
+		cmocka_unit_test(test_acknowledged_up_to_the_unsent),
 		cmocka_unit_test(test_long_transfer),
 	};
 
