@@ -5,6 +5,14 @@
 #include <errno.h>
 #include <string.h>
 
+/* Before 1.23 ngtcp2 drops what arrives out of order after STOP_SENDING, though acknowledged, and
+ * waits for ever for a RESET_STREAM of a peer that has finished. A stream that should be over for
+ * so long does not count against the peer any more; how many are forgiven a connection is bounded,
+ * as a peer could do it on purpose.
+ */
+#define WRITE_OFF_NS    10000000000ull
+#define WRITTEN_OFF_MAX 1000u
+
 #define CLOSE_PTOS 3u
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -232,6 +240,52 @@ void mt_conn_write_close(struct mt_conn *c)
 		mt_count(&ep->cfg.counters->wire_bytes_sent, (uint64_t)n);
 	}
 	mt_conn_end_now(c, packet, n > 0 ? (size_t)n : 0, n > 0);
+}
+
+void mt_conn_return_stream(struct mt_stream *s)
+{
+	if (s->by_peer && !s->credited) {
+		s->credited = true;
+		ngtcp2_conn_extend_max_streams_bidi(s->conn->qc, 1);
+		mt_conn_mark_dirty(s->conn);
+	}
+}
+
+void mt_conn_add_given_up(struct mt_stream *s)
+{
+	s->given_up_ns = s->ep->now_ns;
+	s->given_up_base = s->tx_base;
+	s->is_given_up = true;
+	TAILQ_INSERT_TAIL(&s->conn->given_up, s, given_up);
+}
+
+void mt_conn_remove_given_up(struct mt_stream *s)
+{
+	if (s->is_given_up) {
+		TAILQ_REMOVE(&s->conn->given_up, s, given_up);
+		s->is_given_up = false;
+	}
+}
+
+void mt_conn_write_off(struct mt_conn *c)
+{
+	struct mt_stream *s;
+
+	while ((s = TAILQ_FIRST(&c->given_up)) && c->written_off_count < WRITTEN_OFF_MAX &&
+		s->given_up_ns + WRITE_OFF_NS <= c->ep->now_ns) {
+		mt_conn_remove_given_up(s);
+		if (s->tx_fin_sent && s->tx_base == s->given_up_base) {
+			/* Nothing was acknowledged for as long: a STOP_SENDING had come, which
+			 * ngtcp2 does not tell when there is nothing left to write. */
+			mt_stream_reset(s, 0);
+		}
+		if (!s->tx_over) {
+			mt_conn_add_given_up(s); /* it still delivers an answer */
+		} else if (s->by_peer) {
+			c->written_off_count++;
+			mt_conn_return_stream(s);
+		}
+	}
 }
 
 /* What the user calls. */

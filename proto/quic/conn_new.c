@@ -190,6 +190,7 @@ int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt
 	TAILQ_INIT(&c->streams);
 	TAILQ_INIT(&c->sendable);
 	TAILQ_INIT(&c->blocked);
+	TAILQ_INIT(&c->given_up);
 	ngtcp2_ccerr_default(&c->close_err);
 	c->ref = (ngtcp2_crypto_conn_ref){.get_conn = get_qc, .user_data = c};
 

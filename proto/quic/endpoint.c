@@ -225,6 +225,7 @@ static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned
 		return;
 	}
 	c->last_received_ns = c->ep->now_ns;
+	mt_conn_write_off(c);
 	if (!mt_addr_equal(&path->remote, &c->info.remote) ||
 		!mt_addr_equal(&path->local, &c->info.local)) {
 		update_remote(c);

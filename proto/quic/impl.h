@@ -43,6 +43,7 @@ struct mt_stream {
 	TAILQ_ENTRY(mt_stream) of_conn;
 	TAILQ_ENTRY(mt_stream) sendable;
 	TAILQ_ENTRY(mt_stream) ready;
+	TAILQ_ENTRY(mt_stream) given_up;
 
 	struct mt_chunk *rx_head;
 	struct mt_chunk *rx_tail;
@@ -75,6 +76,10 @@ struct mt_stream {
 	bool tx_fin_sent : 1;
 	bool tx_over : 1; /* reset */
 	bool tx_was_full : 1;
+	bool is_given_up : 1; /* in the connection's list */
+	bool credited : 1;    /* the peer may open another one in its place */
+	uint64_t given_up_ns;
+	uint64_t given_up_base; /* tx_base then */
 };
 
 struct mt_datagram_out {
@@ -99,6 +104,9 @@ struct mt_conn {
 	struct mt_stream_list sendable;
 	struct mt_stream_list blocked; /* have bytes, but no credit */
 	uint32_t stream_count;         /* open, as ngtcp2 sees it */
+	/* Streams that were released with STOP_SENDING, oldest first. */
+	struct mt_stream_list given_up;
+	unsigned written_off_count;
 
 	struct mt_datagram_out *dgram_head;
 	struct mt_datagram_out *dgram_tail;
@@ -192,6 +200,12 @@ void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len
 void mt_conn_drop_tls(struct mt_conn *c);
 void mt_conn_free_datagrams(struct mt_conn *c);
 void mt_conn_deliver_early(struct mt_conn *c);
+/* Lets the peer open another stream in the place of this one, once. */
+void mt_conn_return_stream(struct mt_stream *s);
+void mt_conn_add_given_up(struct mt_stream *s);
+void mt_conn_remove_given_up(struct mt_stream *s);
+/* Returns streams that were given up so long ago that they should have ended. */
+void mt_conn_write_off(struct mt_conn *c);
 
 /* conn_callbacks.c */
 const ngtcp2_callbacks *mt_conn_callbacks(bool server);
