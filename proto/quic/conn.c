@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* Before 1.23 ngtcp2 drops what arrives out of order after STOP_SENDING, though acknowledged, and
+/* Before 1.25 ngtcp2 drops what arrives out of order after STOP_SENDING, though acknowledged, and
  * waits for ever for a RESET_STREAM of a peer that has finished. A stream that should be over for
  * so long does not count against the peer any more; how many are forgiven a connection is bounded,
  * as a peer could do it on purpose.
