@@ -28,6 +28,7 @@ static void commit(struct mt_conn *c, struct batch *b)
 		return;
 	}
 	tx->commit(tx->user, &b->path, b->ecn, b->len, b->segment);
+	c->packets_sent += b->packets;
 	mt_count(&c->ep->cfg.counters->packets_sent, b->packets);
 	mt_count(&c->ep->cfg.counters->wire_bytes_sent, b->len);
 	b->len = b->packets = b->segment = 0;

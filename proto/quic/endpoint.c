@@ -7,7 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PACKET_MIN 21u /* shorter ones make ngtcp2 1.11 abort, and are no QUIC packets */
+/* Of one connection in BUDGET_NS: so many packets always, more with so many bytes of payload each
+ * on average, or one of ours for so many of them.
+ */
+#define BUDGET_NS      1000000000ull
+#define BUDGET_PACKETS 20000u
+#define BUDGET_PAYLOAD 16u
+#define BUDGET_ANSWERS 4u
+#define PACKET_MIN     21u /* shorter ones make ngtcp2 1.11 abort, and are no QUIC packets */
 
 void mt_endpoint_random(void *out, size_t len)
 {
@@ -211,6 +218,27 @@ static void update_remote(struct mt_conn *c)
 	}
 }
 
+/* ngtcp2 before 1.15 counts no glitches: a peer could keep us busy with packets that carry nothing.
+ * Whoever sends many in a second, with hardly any payload, and not in answer to what we send, gets
+ * no more of them looked at in that second. It is not closed: anybody who sees its connection id
+ * could have sent them.
+ */
+static bool is_over_budget(struct mt_conn *c)
+{
+	uint64_t now_ns = c->ep->now_ns;
+
+	if (now_ns - c->budget.since_ns >= BUDGET_NS) {
+		c->budget.since_ns = now_ns;
+		c->budget.packets = 0;
+		c->budget.bytes_then = c->info.bytes_received;
+		c->budget.sent_then = c->packets_sent;
+	}
+	c->budget.packets++;
+	return c->budget.packets > BUDGET_PACKETS &&
+	       c->info.bytes_received - c->budget.bytes_then < c->budget.packets * BUDGET_PAYLOAD &&
+	       c->packets_sent - c->budget.sent_then < c->budget.packets / BUDGET_ANSWERS;
+}
+
 static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned ecn,
 	const uint8_t *data, size_t len)
 {
@@ -218,6 +246,10 @@ static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned
 	ngtcp2_path np;
 	int rc;
 
+	if (is_over_budget(c)) {
+		mt_count(&c->ep->cfg.counters->packets_over_budget, 1);
+		return;
+	}
 	mt_ngtcp2_path(&np, path);
 	rc = ngtcp2_conn_read_pkt(c->qc, &np, &pi, data, len, c->ep->now_ns);
 	if (rc != 0) {

@@ -120,6 +120,14 @@ struct mt_conn {
 	struct mt_conn_end end;
 	struct mt_conn_info info; /* kept up to date for `remote` only, until the end */
 	uint64_t crypto_bytes;
+	uint64_t packets_sent;
+	/* What has happened since the budget's second began. */
+	struct {
+		uint64_t since_ns;
+		uint64_t packets;
+		uint64_t bytes_then; /* info.bytes_received and packets_sent at its start */
+		uint64_t sent_then;
+	} budget;
 	uint64_t tx_unacked; /* bytes of all streams that ngtcp2 borrows */
 	uint64_t last_received_ns;
 	uint64_t migrations;

@@ -297,6 +297,34 @@ static void test_credit_of_cut_streams_comes_back(void **state)
 	echo_deinit(&e);
 }
 
+/* Packets by the thousand that carry nothing: most are not looked at, and the connection works on.
+ */
+static void test_packets_for_nothing(void **state)
+{
+	const mt_counter *dropped;
+	uint8_t packet[60];
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 40);
+	echo_connect(&e);
+	memset(packet, 0x40, sizeof(packet));
+	memcpy(packet + 1, e.server_conn->owner.ids->data, MT_CID_LEN);
+	dropped = &e.sim.server.counters.packets_over_budget;
+	for (unsigned i = 0; i < 100000; i++) {
+		sim_inject(&e.sim.server, &e.sim.client.addr, packet, sizeof(packet));
+	}
+	assert_in_range(mt_counter_get(dropped), 79000, 81000);
+	(void)sim_run(&e.sim, NULL, NULL, 2 * SIM_S);
+	assert_false(e.ended);
+	echo_start(&e, 20000000);
+	assert_true(sim_run(&e.sim, echo_all_done, &e, 60 * SIM_S));
+	assert_true(e.streams[0].fin);
+	/* nor is a busy connection held up: small packets that are answered, and large ones */
+	assert_in_range(mt_counter_get(dropped), 79000, 81000);
+	echo_deinit(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -308,6 +336,7 @@ int main(void)
 		cmocka_unit_test(test_unacknowledged_bytes_are_bounded),
 		cmocka_unit_test(test_fin_passes_a_full_window),
 		cmocka_unit_test(test_credit_of_cut_streams_comes_back),
+		cmocka_unit_test(test_packets_for_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
