@@ -12,7 +12,7 @@ static const char help[] =
 	"Reads a profile (mytunnel://...) from standard input and stores it, readable by you "
 	"alone,\n"
 	"under ~/.config/mytunnel/NAME (or in $XDG_CONFIG_HOME/mytunnel). A profile without a key\n"
-	"uses the one that 'mytunnel keygen NAME' has made.\n"
+	"uses the one that 'mytunnel keygen NAME' has made, under this name or the client's.\n"
 	"\n"
 	"  --force  replace a profile of the same name\n"
 	"\n"
@@ -48,7 +48,8 @@ static int run(int argc, char **argv)
 		return MT_EXIT_FAILED;
 	}
 	if (why[0] != '\0') {
-		mt_say("stored, but %s", why);
+		mt_say("stored as '%s', but %s", path, why);
+		return MT_EXIT_OK;
 	}
 	mt_say("stored as '%s'%s; run: mytunnel connect %s", path,
 		joined ? ", with the key made here" : "", argv[optind]);

@@ -94,6 +94,7 @@ static int unknown_verb(const char *name)
 
 int main(int argc, char **argv)
 {
+	static char name[] = "mytunnel"; /* which getopt's messages begin with */
 	const struct rlimit no_core = {0, 0};
 
 	/* Private keys are in memory: no dumps. If this fails nothing else does. */
@@ -113,6 +114,7 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < VERB_COUNT; i++) {
 		if (strcmp(argv[1], verbs[i]->name) == 0) {
+			argv[1] = name;
 			return verbs[i]->run(argc - 1, argv + 1);
 		}
 	}

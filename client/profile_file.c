@@ -85,13 +85,16 @@ static int read_stream(FILE *in, char text[MT_PROFILE_MAX + 64], const char *lab
 {
 	const size_t cap = MT_PROFILE_MAX + 64;
 	size_t len;
+	int err;
 
 	/* Unbuffered: a secret should not stay behind in a buffer of stdio's. */
 	(void)setvbuf(in, NULL, _IONBF, 0);
+	errno = 0;
 	len = fread(text, 1, cap - 1, in);
 	if (ferror(in)) {
-		explain(why, "cannot read %s", label);
-		return -EIO;
+		err = errno != 0 ? -errno : -EIO;
+		explain(why, "cannot read %s (%s)", label, mt_strerror(err));
+		return err;
 	}
 	text[len] = '\0';
 	if (len == cap - 1) {
@@ -244,16 +247,21 @@ out:
 	return err;
 }
 
+static bool has_key_file(const char *name)
+{
+	char path[MT_WHY_MAX];
+	char why[MT_WHY_MAX];
+
+	return mt_name_check(name) == 0 && name_path(path, name, SUFFIX_KEY, false, why) == 0 &&
+	       access(path, F_OK) == 0;
+}
+
 /* Which key file belongs to a profile without a key: that of the file's own name, else of the name
  * that the server gave the client.
  */
 static int join_key(struct mt_profile *profile, const char *file_name, char *why)
 {
-	char path[MT_WHY_MAX];
-
-	if (mt_name_check(file_name) == 0 &&
-		name_path(path, file_name, SUFFIX_KEY, false, why) == 0 &&
-		access(path, F_OK) == 0) {
+	if (has_key_file(file_name)) {
 		return load_key(profile, file_name, why);
 	}
 	if (mt_name_check(profile->name) == 0) {
@@ -355,7 +363,6 @@ int mt_profile_import(
 	struct mt_profile found = {0};
 	char text[MT_PROFILE_MAX + 64] = {0};
 	char uri[MT_PROFILE_MAX + 2];
-	char key_path[MT_WHY_MAX];
 	char found_path[MT_WHY_MAX];
 	size_t len = strlen(name);
 	int err;
@@ -387,10 +394,12 @@ int mt_profile_import(
 	if (err < 0) {
 		goto out;
 	}
-	*joined = !found.has_key && name_path(key_path, name, SUFFIX_KEY, false, why) == 0 &&
-		  access(key_path, F_OK) == 0;
+	*joined = !found.has_key && (has_key_file(name) || has_key_file(found.name));
 	if (!found.has_key && !*joined) {
-		explain(why, "the profile has no key: make one with: mytunnel keygen %s", name);
+		explain(why,
+			"the profile has no key, and none was made here under this name; make one "
+			"with: mytunnel keygen %s, and have it enrolled",
+			name);
 	} else {
 		why[0] = '\0';
 	}

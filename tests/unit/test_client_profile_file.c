@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #define URI "mytunnel://" KEY "@server.example:443#laptop"
 
 static char folder[64];
+static bool joined; /* by the last import() */
 
 static int setup(void **state)
 {
@@ -31,7 +33,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	static const char *const names[] = {"mytunnel/laptop", "mytunnel/laptop.key",
-		"mytunnel/other", "plain", "mytunnel", ""};
+		"mytunnel/other", "mytunnel/vpn", "plain", "mytunnel", ""};
 	char path[128];
 
 	(void)state;
@@ -54,7 +56,6 @@ static int import(const char *name, const char *text, bool force, char *why)
 {
 	FILE *in = input(text);
 	char path[MT_WHY_MAX];
-	bool joined;
 	int err;
 
 	assert_non_null(in);
@@ -125,12 +126,18 @@ static void test_load_joins_key(void **state)
 	(void)state;
 	assert_int_equal(import("laptop", bare, false, why), 0);
 	assert_non_null(strstr(why, "keygen"));
+	assert_false(joined);
 	assert_int_equal(mt_profile_load(&profile, "laptop", stdin, warning, why), MT_E_NOT_FOUND);
 	memset(key, 7, sizeof(key));
 	assert_int_equal(mt_profile_store_key("laptop", key, false, path, why), 0);
 	assert_int_equal(mt_profile_store_key("laptop", key, false, path, why), MT_E_EXISTS);
 	assert_int_equal(mt_profile_load(&profile, "laptop", stdin, warning, why), 0);
 	assert_true(profile.has_key);
+	assert_memory_equal(profile.key, key, sizeof(key));
+	assert_int_equal(import("vpn", bare, false, why), 0); /* the key of the client's name */
+	assert_true(joined);
+	assert_string_equal(why, "");
+	assert_int_equal(mt_profile_load(&profile, "vpn", stdin, warning, why), 0);
 	assert_memory_equal(profile.key, key, sizeof(key));
 	assert_int_equal(chmod(path, 0604), 0);
 	assert_int_equal(mt_profile_load(&profile, "laptop", stdin, warning, why), MT_E_PERMS);
@@ -151,6 +158,8 @@ static void test_load_standard_input_and_uri(void **state)
 	assert_int_equal(mt_profile_load(&profile, URI, stdin, warning, why), MT_E_DENIED);
 	assert_null(strstr(why, KEY));
 	assert_int_equal(mt_profile_load(&profile, "nothing", stdin, warning, why), MT_E_NOT_FOUND);
+	assert_int_equal(mt_profile_load(&profile, "./", stdin, warning, why), -EISDIR);
+	assert_non_null(strstr(why, "directory"));
 }
 
 int main(void)
