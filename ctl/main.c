@@ -45,8 +45,8 @@ static void print_help(FILE *out)
 
 static void print_verb_help(const struct mt_ctl_verb *v)
 {
-	printf("Usage: mytunnelctl %s %s\n\n%s.\n\nExamples:\n%s", v->name, v->args, v->help,
-		v->examples);
+	printf("Usage: mytunnelctl %s%s%s\n\n%s.\n\nExamples:\n%s", v->name,
+		*v->args != '\0' ? " " : "", v->args, v->help, v->examples);
 }
 
 /* The verb that the words begin with; `*used` is how many words it takes. */
@@ -79,6 +79,7 @@ static int unknown_verb(int argc, char **argv)
 	size_t best = (size_t)-1;
 	char typed[128];
 	bool group = false;
+	bool asked;
 
 	for (size_t i = 0; i < count; i++) {
 		bool two = strchr(verbs[i].name, ' ') != NULL;
@@ -97,21 +98,24 @@ static int unknown_verb(int argc, char **argv)
 			best = distance;
 		}
 	}
-	if (group && argc == 1) {
-		fprintf(stderr, "mytunnelctl: '%s' needs one of:", argv[0]);
+	asked = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+	if (group && (argc == 1 || asked)) {
+		FILE *out = asked ? stdout : stderr;
+
+		fprintf(out, "mytunnelctl: '%s' needs one of:", argv[0]);
 		for (size_t i = 0; i < count; i++) {
 			if (strncmp(verbs[i].name, argv[0], strlen(argv[0])) == 0 &&
 				verbs[i].name[strlen(argv[0])] == ' ') {
-				fprintf(stderr, " %s", verbs[i].name + strlen(argv[0]) + 1);
+				fprintf(out, " %s", verbs[i].name + strlen(argv[0]) + 1);
 			}
 		}
-		fputc('\n', stderr);
-		return CTL_USAGE;
+		fputc('\n', out);
+		return asked ? CTL_OK : CTL_USAGE;
 	}
 	return mt_ctl_fail(CTL_USAGE, "there is no verb '%s%s%s'%s%s%s; see mytunnelctl --help",
 		argv[0], group && argc > 1 ? " " : "", group && argc > 1 ? argv[1] : "",
-		nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",
-		nearest != NULL ? "'?" : "");
+		nearest != NULL ? " (did you mean '" : "", nearest != NULL ? nearest : "",
+		nearest != NULL ? "'?)" : "");
 }
 
 static int run_verb(const struct mt_ctl *ctl, int argc, char **argv)
@@ -136,7 +140,8 @@ static int run_verb(const struct mt_ctl *ctl, int argc, char **argv)
 		}
 	}
 	if (argc - used < v->min_args || (v->max_args >= 0 && argc - used > v->max_args)) {
-		return mt_ctl_fail(CTL_USAGE, "usage: mytunnelctl %s %s", v->name, v->args);
+		return mt_ctl_fail(CTL_USAGE, "usage: mytunnelctl %s%s%s", v->name,
+			*v->args != '\0' ? " " : "", v->args);
 	}
 	return v->run(ctl, argc - used, argv + used);
 }

@@ -16,7 +16,9 @@ static int check_dir(const char *dir, char *why, size_t why_cap)
 	if (mkdir(dir, 0755) != 0 && errno != EEXIST) {
 		int rv = -errno;
 
-		(void)snprintf(why, why_cap, "cannot make the folder %s: %s", dir, mt_strerror(rv));
+		(void)snprintf(why, why_cap,
+			"cannot make the folder %s: %s; name another one with --runtime-dir", dir,
+			mt_strerror(rv));
 		return rv;
 	}
 	if (stat(dir, &st) != 0) {

@@ -153,8 +153,10 @@ static int run(uv_loop_t *loop, const struct options *o)
 	int rv;
 
 	if (mkdir(o->state_dir, 0700) != 0 && errno != EEXIST) {
-		fprintf(stderr, "mytunneld: cannot make the state folder %s: %s\n", o->state_dir,
-			mt_strerror(-errno));
+		fprintf(stderr,
+			"mytunneld: cannot make the state folder %s: %s; run it as root, or name "
+			"another folder with --state-dir\n",
+			o->state_dir, mt_strerror(-errno));
 		return EXIT_STATE;
 	}
 	rv = mt_appliance_new(

@@ -267,6 +267,10 @@ void mt_appliance_start(struct mt_appliance *a)
 	int rv = mt_hosts_watch_start(&a->watch, a->loop, on_hosts, a);
 
 	a->watching = true;
+	if (!mt_settings_bool(&a->settings, MT_SET_ACCESS_REQUIRE_IDENTITY)) {
+		mt_log(MT_LOG_WARN, "open_to_everybody",
+			MT_LOG_TEXT("setting", "access.require_identity"));
+	}
 	if (rv != 0) {
 		mt_log(MT_LOG_WARN, "host_addresses_not_watched",
 			MT_LOG_TEXT("error", mt_strerror(rv)));

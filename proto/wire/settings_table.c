@@ -125,7 +125,7 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.unit = "",
 		.initial = "on",
 		.applies = MT_APPLIES_LIVE,
-		.help = "Whether the HTTP endpoint with metrics, status and dashboard runs",
+		.help = "Whether the HTTP endpoint runs: /metrics, /status and /healthz",
 	},
 	{
 		.id = MT_SET_METRICS_BIND_ADDR,

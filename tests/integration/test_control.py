@@ -18,6 +18,9 @@ def test_versions_and_help():
         assert re.search(r"\d+\.\d+\.\d+", run([program(name), "--version"]).stdout), name
         assert name in run([program(name), "--help"]).stdout, name
         assert run([program(name), "--no-such-option"], check=False).returncode == 2, name
+    assert "revoke" in run([program("mytunnelctl"), "client", "--help"]).stdout
+    done = run([program("mytunnel"), "ping", "--no-such-option"], check=False)
+    assert done.returncode == 2 and "mytunnel: " in done.stderr.splitlines()[0], done
 
 
 def test_status():
@@ -64,6 +67,16 @@ def test_settings():
         assert "100" in server.ctl("describe", key).stdout
         everything = server.ctl("get").stdout
         assert key in everything and "access.allow_private" in everything
+
+
+def test_open_server_says_so():
+    """Without required identity the log, status and the answer of set warn."""
+    with Server({"access.require_identity": "off"}) as server:
+        server.process.wait_line("open_to_everybody")
+        assert "anybody" in server.ctl("status").stderr
+        server.ctl("set", "access.require_identity", "on")
+        assert "anybody" not in server.ctl("status").stderr
+        assert "anybody" in server.ctl("set", "access.require_identity", "off").stderr
 
 
 def test_daemon_unreachable():
