@@ -15,6 +15,8 @@
 
 #define SWEEP_MS 500 /* how often the payload counters catch up with running pumps */
 #define CUT_MS   20
+/* For a tunnel without a connection to deliver the rest: nothing else bounds their number. */
+#define ABANDONED_MS 30000
 
 enum stage {
 	STAGE_HEADER,
@@ -197,6 +199,13 @@ static void on_connected(void *user, int err, int fd, const struct mt_addr *addr
 		fail(t, err);
 		return;
 	}
+	/* The rules may have changed since the connect began. */
+	err = mt_access_check_target(t->env->snapshot, addr);
+	if (err < 0) {
+		(void)close(fd); /* nothing was exchanged with the target */
+		fail(t, err);
+		return;
+	}
 	t->target = *addr;
 	start_pump(t, fd);
 }
@@ -310,6 +319,18 @@ static void read_header(struct mt_tunnel *t)
 	}
 }
 
+static void cancel(struct mt_tunnel *t, uint64_t app_code)
+{
+	if (t->stage != STAGE_PUMP) {
+		give_up(t, app_code);
+		return;
+	}
+	count_pump(t);
+	mt_count(&t->env->counters->tunnels_reset, 1);
+	mt_pump_cancel(t->pump, app_code);
+	free_tunnel(t);
+}
+
 static void on_deadline(struct mt_deadline *deadline)
 {
 	struct mt_tunnel *t =
@@ -320,6 +341,8 @@ static void on_deadline(struct mt_deadline *deadline)
 		refuse(t, MT_STATUS_TIMED_OUT);
 	} else if (t->stage == STAGE_CUT) {
 		give_up(t, MT_APP_TARGET_RESET);
+	} else if (t->stage == STAGE_PUMP) {
+		cancel(t, MT_APP_NONE);
 	} else {
 		fail(t, MT_E_TIMEOUT);
 	}
@@ -406,18 +429,6 @@ void mt_tunnels_bytes(const struct mt_tunnels *set, uint64_t *received, uint64_t
 	}
 }
 
-static void cancel(struct mt_tunnel *t, uint64_t app_code)
-{
-	if (t->stage != STAGE_PUMP) {
-		give_up(t, app_code);
-		return;
-	}
-	count_pump(t);
-	mt_count(&t->env->counters->tunnels_reset, 1);
-	mt_pump_cancel(t->pump, app_code);
-	free_tunnel(t);
-}
-
 void mt_tunnels_cancel(struct mt_tunnels *set, uint64_t app_code)
 {
 	while (!LIST_EMPTY(&set->list)) {
@@ -446,6 +457,7 @@ void mt_tunnels_abandon(struct mt_tunnels *set)
 		if (t->stage == STAGE_PUMP) {
 			LIST_REMOVE(t, of_set);
 			t->set = NULL;
+			mt_deadline_set(&t->env->deadlines, &t->deadline, ABANDONED_MS);
 		} else {
 			give_up(t, MT_APP_NONE);
 		}

@@ -3,6 +3,8 @@
 import base64
 import os
 import re
+import socket
+import threading
 import time
 
 import socks
@@ -159,3 +161,36 @@ def test_import_and_keygen():
         with socks.connect(client.port, "127.0.0.1", target.port) as sock:
             sock.sendall(b"x")
             receive_exactly(sock, 1)
+
+
+def is_connecting(port):
+    """Whether some socket of this host is in SYN-SENT to 127.0.0.1:`port`."""
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in table]
+    return any(row[2] == f"0100007F:{port:04X}" and row[3] == "02" for row in rows)
+
+
+def test_rules_change_during_connect():
+    """A connect that was allowed when it began is judged again when it succeeds."""
+    with Server() as server, socket.socket() as listener:
+        client = server.client()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):  # the queue is full
+            replies = []
+
+            def ask():
+                try:
+                    socks.connect(client.port, "127.0.0.1", port).close()
+                    replies.append(0)
+                except socks.SocksError as error:
+                    replies.append(error.reply)
+
+            thread = threading.Thread(target=ask)
+            thread.start()
+            wait_until(lambda: is_connecting(port), what="the first SYN, which is dropped")
+            server.ctl("set", "access.allow_private", "off")
+            listener.accept()[0].close()
+            thread.join(TIMEOUT)
+        assert replies == [socks.NOT_ALLOWED], replies

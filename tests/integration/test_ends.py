@@ -261,3 +261,39 @@ def test_server_killed_in_the_middle():
         sock.settimeout(60)  # up to the idle timeout
         expect_reset(sock)
         stop.set()
+
+
+def test_client_goes_and_target_never_reads():
+    """What is left to deliver when the connection has gone is given up after a while: clients that
+    come and go cannot pile up sockets and memory behind targets that never read."""
+    stop = threading.Event()
+
+    def never_reads(sock, _):
+        sock.shutdown(socket.SHUT_WR)
+        stop.wait(300)
+        sock.close()
+
+    def small(family):
+        sock = socket.socket(family)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        return sock
+
+    with Server() as server, TcpTarget(never_reads, make_socket=small) as target:
+        client = server.client()
+        with socks.connect(client.port, "127.0.0.1", target.port, timeout=TIMEOUT) as sock:
+            assert sock.recv(1) == b""
+            sent = 0
+            with contextlib.suppress(AssertionError):  # the target's system takes no more
+                while True:
+                    sock.sendall(bytes(1 << 17))
+                    sent += 1 << 17
+                    wait_until(lambda: server.connections()[0]["bytes_received"] == sent, 2)
+            sock.shutdown(socket.SHUT_WR)
+            wait_until(lambda: server.connections()[0]["streams"] == 1, what="the server to have all")
+            assert server.metrics()["mytunnel_tunnels_active"] == 1
+            client.stop()
+        wait_until(lambda: not server.connections(), what="the end of the connection")
+        assert server.metrics()["mytunnel_tunnels_active"] == 1
+        wait_until(lambda: server.metrics()["mytunnel_tunnels_active"] == 0, 40,
+                   "the end of the tunnel without a connection")
+        stop.set()
