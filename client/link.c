@@ -83,6 +83,7 @@ struct mt_link *mt_link_new(
 	link->busy_ns = mt_driver_now_ns(driver);
 	link->moved_ns = link->busy_ns;
 	link->unused_ns = link->busy_ns;
+	link->up_ns = link->busy_ns;
 	mt_conn_set_user(conn, link);
 	mt_conn_set_keep_alive(conn, MT_LINK_ALIVE_BUSY_NS);
 	/* Without a control channel tunnels work all the same; with a single stream they need it.

@@ -15,6 +15,7 @@
 #define MT_LINK_ALIVE_IDLE_NS 10000000000ull
 #define MT_LINK_SUSPECT_NS    1500000000ull /* nothing received for so long while in use: ask */
 #define MT_LINK_SILENT_NS     3000000000ull /* ... and for so long: not to be relied on */
+#define MT_LINK_LASTING_NS    5000000000ull /* one that ends sooner did not last */
 
 struct mt_link;
 
@@ -40,6 +41,8 @@ struct mt_link {
 	uint64_t moved_ns;  /* when they last changed */
 	uint64_t busy_ns;   /* since when it has been busy */
 	uint64_t unused_ns; /* since when it has had no tunnel */
+	uint64_t up_ns;     /* since when it is there */
+	bool lasting;       /* the uplink's */
 };
 
 /* Takes the connection. Its events arrive from the loop only. */

@@ -101,6 +101,7 @@ static void set_state(struct mt_uplink *u, enum mt_uplink_state state, const cha
 }
 
 static void update(struct mt_uplink *u);
+static void count_failure(struct mt_uplink *u);
 
 static void fail(struct mt_uplink *u, const struct mt_reason *reason)
 {
@@ -142,6 +143,10 @@ static void on_link_end(struct mt_link *link, const struct mt_reason *reason, vo
 		return;
 	}
 	u->reason = *reason;
+	/* A server that lets us in to throw us out must not be asked again and again at once. */
+	if (mt_driver_now_ns(u->driver) - link->up_ns < MT_LINK_LASTING_NS) {
+		count_failure(u);
+	}
 	update(u);
 }
 
@@ -196,6 +201,16 @@ static uint64_t backoff_ms(const struct mt_uplink *u)
 	return wait - wait * chance / (255 * 5);
 }
 
+static void count_failure(struct mt_uplink *u)
+{
+	uint64_t now = uv_now(u->config.loop);
+
+	if (u->failures++ == 0) {
+		u->failing_ms = now;
+	}
+	u->retry_ms = now + backoff_ms(u);
+}
+
 static void add_link(struct mt_uplink *u, struct mt_conn *conn)
 {
 	struct mt_link_events events = {
@@ -234,12 +249,7 @@ static void forget_dial(struct mt_uplink *u, const struct mt_dial *dial)
 
 static void on_dial_failed(struct mt_uplink *u, const struct mt_reason *reason)
 {
-	uint64_t now = uv_now(u->config.loop);
-
-	if (u->failures++ == 0) {
-		u->failing_ms = now;
-	}
-	u->retry_ms = now + backoff_ms(u);
+	count_failure(u);
 	/* With a connection up this one was an extra: its failure is no reason to give up. */
 	if (reason->permanent || (!u->config.persistent && !is_usable(u))) {
 		fail(u, reason);
@@ -258,7 +268,6 @@ static void on_dial_done(
 
 	forget_dial(u, dial);
 	if (conn != NULL) {
-		u->failures = 0;
 		u->retry_ms = 0;
 		add_link(u, conn);
 	} else {
@@ -376,6 +385,10 @@ static void on_tick(uv_timer_t *timer)
 	}
 	for (size_t i = 0; i < u->link_count; i++) {
 		mt_link_tick(u->links[i], &u->route, now_ns);
+		if (!u->links[i]->lasting && now_ns - u->links[i]->up_ns >= MT_LINK_LASTING_NS) {
+			u->links[i]->lasting = true;
+			u->failures = 0;
+		}
 	}
 	close_unused(u, now_ns);
 	mt_uplink_expire_waiters(u);

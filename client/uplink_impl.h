@@ -24,7 +24,7 @@ struct mt_uplink {
 	size_t waiting_count;
 	struct mt_waiters served;
 	size_t streams_per_link; /* what the last new connection let us open */
-	unsigned failures;       /* of dials in a row */
+	unsigned failures;       /* in a row: of dials, and of links that did not last */
 	uint64_t failing_ms;     /* since when */
 	uint64_t retry_ms;       /* no dial before */
 	enum mt_uplink_state state;

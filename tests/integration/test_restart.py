@@ -117,3 +117,18 @@ def test_client_waits_for_a_server():
         assert client.port  # listens already
         server.start()
         wait_until(lambda: works(client.port, target.port), 15 * SLOW, "the client to connect")
+
+
+def test_thrown_out_again_and_again():
+    """A server that lets the client in and ends the connection at once, time after time, is asked
+    less and less often."""
+    with Server() as server:
+        server.client()
+        before = server.metrics()["mytunnel_connections_total"]
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            for row in server.connections():
+                server.ctl("--yes", "kick", row["id"], check=False)
+        came = server.metrics()["mytunnel_connections_total"] - before
+        assert came <= 8, f"{came} connections in 4 s"
+        wait_until(lambda: server.connections(), what="the client to be back")
