@@ -19,6 +19,8 @@ static void associate(struct mt_local *local)
 		return;
 	}
 	local->state = MT_LOCAL_ASSOCIATED;
+	/* The end of the connection may have come with the request: no event follows then. */
+	mt_poller_defer(local->locals->config.poller, &local->item, MT_POLL_IN);
 	(void)mt_local_send(local, buf, mt_socks_reply_encode(buf, MT_STATUS_OK, &bound));
 }
 

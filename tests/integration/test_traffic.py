@@ -324,3 +324,17 @@ def test_ping():
     with Server() as server:
         done = run([program("mytunnel"), "ping", server.enrol()])
         assert re.search(r"\d+(\.\d+)? ms", done.stdout), done.stdout
+
+
+def test_association_ends_with_its_connection():
+    """Also when the application's end came together with its request."""
+    with Server() as server:
+        client = server.client()
+        with socket.create_connection(("127.0.0.1", client.port)) as sock:
+            sock.settimeout(TIMEOUT)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            sock.sendall(b"\x05\x01\x00" + b"\x05\x03\x00" + socks.encode_address("0.0.0.0", 0))
+            sock.shutdown(socket.SHUT_WR)
+            assert receive_exactly(sock, 5) == b"\x05\x00\x05\x00\x00"
+            assert len(receive_exactly(sock, 7)) == 7
+            assert sock.recv(1) == b"", "the association lives on"
