@@ -163,7 +163,7 @@ int mt_channel_open(struct mt_channel **out, struct mt_env *env, struct mt_strea
 
 void mt_channel_refuse(struct mt_stream *stream)
 {
-	const uint8_t status = MT_STATUS_NOT_ALLOWED;
+	const uint8_t status = MT_STATUS_GENERAL_FAILURE;
 
 	/* When the client does not listen any more, the release resets. */
 	if (mt_stream_send(stream, &status, 1) == 0) {

@@ -103,6 +103,16 @@ def test_resets():
             assert (got["end"], got["code"]) == ("reset", 7), got
 
 
+def test_second_control_channel():
+    """One control channel at a time: another is answered by 0x01 and FIN, the first goes on."""
+    with Server() as server:
+        streams = [{"chunks": ["02"], "timeout_ms": 1500 * SLOW}] * 2
+        got = interop(server.enrol(), parallel=True, streams=streams)["streams"]
+        open_one, refused = sorted(got, key=lambda stream: stream["received"])
+        assert open_one["received"].startswith("00") and open_one["end"] == "timeout", got
+        assert (refused["received"], refused["end"]) == ("01", "fin"), got
+
+
 def test_udp():
     """Datagrams out and back; the answer names the host as it was asked for."""
     with Server() as server, UdpTarget() as target:
