@@ -69,7 +69,8 @@ static void print_applies(const json_t *row)
 	const char *applies = mt_ctl_text(row, "applies");
 
 	if (!json_is_true(json_object_get(row, "changed"))) {
-		printf("%s is %s already\n", mt_ctl_text(row, "key"), mt_ctl_text(row, "value"));
+		printf("%s is %s already\n", mt_ctl_text(row, "key"),
+			*mt_ctl_text(row, "value") != '\0' ? mt_ctl_text(row, "value") : "empty");
 		return;
 	}
 	printf("%s = %s (was %s; %s)\n", mt_ctl_text(row, "key"),
@@ -139,7 +140,10 @@ static void print_description(const json_t *row)
 	} else if (strcmp(type, "bool") == 0) {
 		printf("  takes:   on, off\n");
 	} else if (strcmp(type, "addresses") == 0) {
-		printf("  takes:   IP:PORT, separated by commas\n");
+		printf("  takes:   IP:PORT%s\n",
+			json_integer_value(json_object_get(row, "maximum")) > 1
+				? ", separated by commas"
+				: "");
 	} else if (strcmp(type, "text") == 0) {
 		printf("  takes:   text\n");
 	} else {

@@ -65,6 +65,9 @@ def test_settings():
         assert near.returncode == 2 and "status" in near.stderr, near
         assert key in server.ctl("describe").stdout
         assert "100" in server.ctl("describe", key).stdout
+        assert "commas" in server.ctl("describe", "server.bind_addr").stdout
+        assert "commas" not in server.ctl("describe", "metrics.bind_addr").stdout
+        assert "empty" in server.ctl("reset", "server.public_addr").stdout
         everything = server.ctl("get").stdout
         assert key in everything and "access.allow_private" in everything
 
