@@ -37,6 +37,7 @@ struct mt_relay {
 	struct mt_relay_targets targets;
 	struct pending_list pending; /* oldest first */
 	unsigned pending_count;
+	unsigned lookups; /* targets whose name is being looked up */
 	struct mt_deadline idle;
 	uint64_t active_ms; /* last traffic */
 	uint64_t bytes_received;
@@ -153,6 +154,7 @@ static void add_pending(
 static void drop_target(struct mt_relay *r, struct mt_relay_target *target, mt_counter *reason)
 {
 	drop_pending_of(r, target, reason);
+	r->lookups -= target->resolve.name != NULL ? 1 : 0;
 	mt_resolve_cancel(&target->resolve);
 	mt_relay_targets_drop(&r->targets, target);
 }
@@ -267,6 +269,7 @@ static void on_resolved(
 	struct pending *next;
 	int rv = count > 0 ? choose(r, target, addrs, count) : err;
 
+	r->lookups--;
 	if (rv < 0) {
 		drop_target(r, target, reason_of(r, rv));
 		return;
@@ -290,9 +293,13 @@ static int locate(struct mt_relay *r, struct mt_relay_target *target)
 	size_t count = 1;
 	int rv = mt_host_parse(&kind, &literal, target->host, target->host_len, target->port);
 
+	if (rv == 0 && kind == MT_HOST_NAME && r->lookups >= MT_RELAY_LOOKUPS_MAX) {
+		return MT_E_LIMIT;
+	}
 	if (rv == 0 && kind == MT_HOST_NAME) {
 		rv = mt_resolver_lookup(r->env->resolver, &target->resolve, target->host,
 			target->host_len, &addrs, &count);
+		r->lookups += rv == MT_E_AGAIN ? 1 : 0;
 	}
 	return rv < 0 ? rv : choose(r, target, addrs, count);
 }

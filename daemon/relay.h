@@ -11,7 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MT_RELAY_PENDING_MAX 128    /* datagrams of one connection that wait for a name */
+#define MT_RELAY_PENDING_MAX 128 /* datagrams of one connection that wait for a name */
+/* Names that are looked up for one connection at a time: the resolver's table is everybody's. */
+#define MT_RELAY_LOOKUPS_MAX 128
 #define MT_RELAY_IDLE_MS     120000 /* without traffic: sockets close and targets are forgotten */
 
 struct mt_relay;
