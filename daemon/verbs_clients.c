@@ -187,7 +187,7 @@ void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 		rv = mt_profile_format(&profile, uri, sizeof(uri));
 	}
 	if (rv == 0) {
-		rv = mt_store_client_add(a->store, name, fingerprint, &client);
+		rv = mt_store_client_add(a->store, name, fingerprint, NULL, &client);
 		if (rv != 0) {
 			(void)snprintf(why, sizeof(why), "%s", mt_store_error(a->store));
 		}
