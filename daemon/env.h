@@ -16,6 +16,13 @@ struct mt_relay_io;
 struct mt_tunnel;
 LIST_HEAD(mt_tunnel_list, mt_tunnel);
 
+/* What becomes of traffic that the snapshot does not allow any more. */
+enum mt_recheck {
+	MT_RECHECK_OTHERS, /* something else has changed: cut it, unless it was kept before */
+	MT_RECHECK_CUT,    /* the rules have changed: cut it */
+	MT_RECHECK_KEEP,   /* the rules have changed, but it may go on */
+};
+
 struct mt_env {
 	struct mt_mem *mem;
 	struct mt_poller *poller;

@@ -32,6 +32,7 @@ struct relay_socket {
 struct mt_relay {
 	struct mt_env *env;
 	struct mt_conn *conn;
+	const char *client;
 	struct relay_socket v4;
 	struct relay_socket v6;
 	struct mt_relay_targets targets;
@@ -224,15 +225,29 @@ static void send_to(
 	mt_relay_io_send(r->env->relay_io, &s->out, &target->addr, data, len);
 }
 
+/* What the rules are asked about a target. */
+static struct mt_access_request request_of(
+	const struct mt_relay *r, const struct mt_relay_target *target)
+{
+	return (struct mt_access_request){
+		.client = r->client,
+		.protocol = MT_RULE_UDP,
+		.name = target->named ? target->host : NULL,
+		.name_len = target->host_len,
+		.port = target->port,
+	};
+}
+
 /* The first address that the rules allow and this host has a socket for. */
 static int choose(struct mt_relay *r, struct mt_relay_target *target, const struct mt_addr *addrs,
 	size_t count)
 {
+	const struct mt_access_request request = request_of(r, target);
 	struct relay_socket *s = NULL;
 	int rv = MT_E_DNS;
 
 	for (size_t i = 0; i < count; i++) {
-		rv = mt_access_check_target(r->env->snapshot, &addrs[i]);
+		rv = mt_access_check_target(r->env->snapshot, &request, &addrs[i]);
 		if (rv < 0) {
 			continue;
 		}
@@ -291,8 +306,15 @@ static int locate(struct mt_relay *r, struct mt_relay_target *target)
 	int rv = mt_host_parse(&kind, &literal, target->host, target->host_len, target->port);
 
 	if (rv == 0 && kind == MT_HOST_NAME) {
-		rv = mt_resolver_lookup(r->env->resolver, &target->resolve, target->host,
-			target->host_len, &addrs, &count);
+		struct mt_access_request request;
+
+		target->named = true;
+		request = request_of(r, target);
+		rv = mt_access_check_name(r->env->snapshot, &request, NULL);
+		if (rv == 0) {
+			rv = mt_resolver_lookup(r->env->resolver, &target->resolve, target->host,
+				target->host_len, &addrs, &count);
+		}
 	}
 	return rv < 0 ? rv : choose(r, target, addrs, count);
 }
@@ -357,6 +379,15 @@ void mt_relay_receive(struct mt_relay *relay, const uint8_t *data, size_t len)
 
 /* ---- from targets ---- */
 
+/* Whether somebody who was not written to may write. */
+static bool is_welcome(const struct mt_relay *r, const struct mt_addr *from)
+{
+	const struct mt_access_request request = {
+		.client = r->client, .protocol = MT_RULE_UDP, .port = mt_addr_port(from)};
+
+	return mt_access_check_target(r->env->snapshot, &request, from) == 0;
+}
+
 static void deliver(struct mt_relay *r, const struct mt_relay_in *in, uint64_t now_ms)
 {
 	struct mt_worker_counters *counters = r->env->counters;
@@ -377,7 +408,7 @@ static void deliver(struct mt_relay *r, const struct mt_relay_in *in, uint64_t n
 		host = target->host;
 		host_len = target->host_len;
 	} else {
-		if (mt_access_check_target(r->env->snapshot, &in->from) < 0) {
+		if (!is_welcome(r, &in->from)) {
 			mt_count(&counters->udp_dropped_denied, 1);
 			return;
 		}
@@ -451,7 +482,8 @@ void mt_relay_resume(struct mt_relay *relay)
 
 /* ---- life ---- */
 
-int mt_relay_new(struct mt_relay **out, struct mt_env *env, struct mt_conn *conn)
+int mt_relay_new(
+	struct mt_relay **out, struct mt_env *env, struct mt_conn *conn, const char *client)
 {
 	struct mt_relay *r = mt_mem_calloc(env->mem, sizeof(*r));
 
@@ -460,6 +492,7 @@ int mt_relay_new(struct mt_relay **out, struct mt_env *env, struct mt_conn *conn
 	}
 	r->env = env;
 	r->conn = conn;
+	r->client = client;
 	r->idle.on_due = on_idle;
 	TAILQ_INIT(&r->pending);
 	mt_relay_targets_init(&r->targets, env->mem, env->seed);
@@ -476,13 +509,29 @@ void mt_relay_free(struct mt_relay *relay)
 	mt_mem_release(relay->env->mem, relay);
 }
 
-void mt_relay_recheck(struct mt_relay *relay)
+/* Whether a target must be forgotten. */
+static bool recheck(struct mt_relay *r, struct mt_relay_target *target, enum mt_recheck how)
+{
+	const struct mt_access_request request = request_of(r, target);
+
+	if (target->addr.len == 0) {
+		return false; /* judged when its name has an address */
+	}
+	if (mt_access_check_target(r->env->snapshot, &request, &target->addr) == 0) {
+		target->kept = false;
+		return false;
+	}
+	target->kept = how == MT_RECHECK_KEEP || (how == MT_RECHECK_OTHERS && target->kept);
+	return !target->kept;
+}
+
+void mt_relay_recheck(struct mt_relay *relay, enum mt_recheck how)
 {
 	struct mt_relay_target *next;
 
 	for (struct mt_relay_target *t = TAILQ_FIRST(&relay->targets.used); t != NULL; t = next) {
 		next = TAILQ_NEXT(t, by_use);
-		if (t->addr.len > 0 && mt_access_check_target(relay->env->snapshot, &t->addr) < 0) {
+		if (recheck(relay, t, how)) {
 			drop_target(relay, t, &relay->env->counters->udp_dropped_denied);
 		}
 	}

@@ -107,7 +107,7 @@ struct mt_session *mt_session_new(
 	s->conn = conn;
 	s->connected_at = (int64_t)time(NULL);
 	s->farewell.on_due = on_farewell;
-	mt_tunnels_init(&s->tunnels, env, on_channel, s);
+	mt_tunnels_init(&s->tunnels, env, s->client, on_channel, s);
 	/* The rules may have changed since the handshake; mt_session_recheck then ends it. */
 	(void)take_identity(s, mt_conn_fingerprint(conn));
 	LIST_INSERT_HEAD(list, s, of_worker);
@@ -129,7 +129,7 @@ void mt_session_receive_datagram(struct mt_session *s, const uint8_t *data, size
 	if (s->closing) {
 		return;
 	}
-	if (s->relay == NULL && mt_relay_new(&s->relay, s->env, s->conn) < 0) {
+	if (s->relay == NULL && mt_relay_new(&s->relay, s->env, s->conn, s->client) < 0) {
 		mt_count(&s->env->counters->errors, 1);
 		return;
 	}
@@ -143,7 +143,7 @@ void mt_session_resume_relay(struct mt_session *s)
 	}
 }
 
-void mt_session_recheck(struct mt_session *s)
+void mt_session_recheck(struct mt_session *s, enum mt_recheck how)
 {
 	if (s->closing) {
 		return;
@@ -152,9 +152,9 @@ void mt_session_recheck(struct mt_session *s)
 		mt_session_close(s, MT_APP_REVOKED, mt_app_code_text(MT_APP_REVOKED));
 		return;
 	}
-	mt_tunnels_recheck(&s->tunnels);
+	mt_tunnels_recheck(&s->tunnels, how);
 	if (s->relay != NULL) {
-		mt_relay_recheck(s->relay);
+		mt_relay_recheck(s->relay, how);
 	}
 }
 

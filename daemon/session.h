@@ -44,7 +44,7 @@ void mt_session_accept_stream(struct mt_session *s, struct mt_stream *stream);
 void mt_session_receive_datagram(struct mt_session *s, const uint8_t *data, size_t len);
 void mt_session_resume_relay(struct mt_session *s);
 /* Judges identity and targets by the snapshot in force. */
-void mt_session_recheck(struct mt_session *s);
+void mt_session_recheck(struct mt_session *s, enum mt_recheck how);
 void mt_session_notify(struct mt_session *s, enum mt_notice code, const char *text);
 /* Cuts the tunnels, says why on the control channel, then closes the connection. Repeated calls do
  * nothing. */

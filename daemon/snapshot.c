@@ -17,6 +17,7 @@ void mt_snapshot_unref(struct mt_snapshot *snapshot)
 	}
 	mt_tls_server_unref(snapshot->tls);
 	free(snapshot->clients);
+	mt_rules_unref(snapshot->rules);
 	free(snapshot->host_addrs);
 	free(snapshot);
 }

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "daemon/rules.h"
 #include "proto/quic/identity.h"
 #include "proto/quic/tls.h"
 #include "proto/wire/addr.h"
@@ -29,6 +30,7 @@ struct mt_snapshot {
 	struct mt_tls_server *tls;          /* referenced */
 	struct mt_snapshot_client *clients; /* sorted by fingerprint */
 	size_t client_count;
+	struct mt_rules *rules;     /* referenced; NULL: none */
 	struct mt_addr *host_addrs; /* the host's own addresses, port 0 */
 	size_t host_addr_count;
 };

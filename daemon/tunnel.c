@@ -33,6 +33,9 @@ struct mt_tunnel {
 	enum stage stage;
 	bool open; /* counted in tunnels_open */
 	uint16_t port;
+	bool kept;  /* goes on although the rules refuse its target by now */
+	char *name; /* of the target; NULL for an address */
+	size_t name_len;
 	struct mt_deadline deadline;
 	struct mt_resolve resolve;
 	struct mt_connect *connect;
@@ -84,6 +87,7 @@ static void free_tunnel(struct mt_tunnel *t)
 
 	mt_deadline_cancel(&t->deadline);
 	mt_resolve_cancel(&t->resolve);
+	mt_mem_release(env->mem, t->name);
 	if (t->connect != NULL) {
 		mt_connect_cancel(t->connect);
 	}
@@ -184,9 +188,22 @@ static void cut_after_status(struct mt_tunnel *t)
 	mt_deadline_set(&t->env->deadlines, &t->deadline, CUT_MS);
 }
 
+/* What the rules are asked. Only while the connection is there. */
+static struct mt_access_request request_of(const struct mt_tunnel *t)
+{
+	return (struct mt_access_request){
+		.client = t->set->client,
+		.protocol = MT_RULE_TCP,
+		.name = t->name,
+		.name_len = t->name_len,
+		.port = t->port,
+	};
+}
+
 static void on_connected(void *user, int err, int fd, const struct mt_addr *addr)
 {
 	struct mt_tunnel *t = user;
+	const struct mt_access_request request = request_of(t);
 
 	t->connect = NULL;
 	if (err == -ECONNRESET) {
@@ -195,6 +212,12 @@ static void on_connected(void *user, int err, int fd, const struct mt_addr *addr
 	}
 	if (err < 0) {
 		fail(t, err);
+		return;
+	}
+	/* The rules may have changed since the attempt began. */
+	if (mt_access_check_target(t->env->snapshot, &request, addr) < 0) {
+		(void)close(fd); /* nothing was exchanged with the target */
+		fail(t, MT_E_DENIED);
 		return;
 	}
 	t->target = *addr;
@@ -207,7 +230,7 @@ static void start_connect(struct mt_tunnel *t, const struct mt_addr *addrs, size
 		.env = t->env,
 		.addrs = addrs,
 		.count = count,
-		.port = t->port,
+		.request = request_of(t),
 		.on_done = on_connected,
 		.user = t,
 	};
@@ -234,6 +257,27 @@ static void on_resolved(
 	start_connect(t, addrs, count);
 }
 
+/* Asks the rules, then the resolver: 0 and the addresses, MT_E_AGAIN, or why not. */
+static int look_up(struct mt_tunnel *t, const struct mt_request *request,
+	const struct mt_addr **addrs, size_t *count)
+{
+	struct mt_access_request ask;
+	int rv;
+
+	t->name = mt_mem_alloc(t->env->mem, request->host_len);
+	if (t->name == NULL) {
+		mt_count(&t->env->counters->errors, 1);
+		return -ENOMEM;
+	}
+	memcpy(t->name, request->host, request->host_len);
+	t->name_len = request->host_len;
+	ask = request_of(t);
+	rv = mt_access_check_name(t->env->snapshot, &ask, NULL);
+	return rv == 0 ? mt_resolver_lookup(
+				 t->env->resolver, &t->resolve, t->name, t->name_len, addrs, count)
+		       : rv;
+}
+
 static void start_request(struct mt_tunnel *t, const struct mt_request *request)
 {
 	enum mt_host_kind kind;
@@ -252,8 +296,7 @@ static void start_request(struct mt_tunnel *t, const struct mt_request *request)
 	t->port = request->port;
 	if (kind == MT_HOST_NAME) {
 		t->stage = STAGE_RESOLVE;
-		rv = mt_resolver_lookup(t->env->resolver, &t->resolve, request->host,
-			request->host_len, &addrs, &count);
+		rv = look_up(t, request, &addrs, &count);
 		if (rv == MT_E_AGAIN) {
 			mt_deadline_set(&t->env->deadlines, &t->deadline, MT_CONNECT_TIMEOUT_MS);
 			return;
@@ -358,10 +401,11 @@ static const struct mt_stream_handler handler = {
 	.on_end = on_stream_end,
 };
 
-void mt_tunnels_init(struct mt_tunnels *set, struct mt_env *env,
+void mt_tunnels_init(struct mt_tunnels *set, struct mt_env *env, const char *client,
 	void (*on_channel)(void *user, struct mt_stream *stream), void *user)
 {
-	*set = (struct mt_tunnels){.env = env, .on_channel = on_channel, .user = user};
+	*set = (struct mt_tunnels){
+		.env = env, .client = client, .on_channel = on_channel, .user = user};
 	LIST_INIT(&set->list);
 }
 
@@ -425,14 +469,26 @@ void mt_tunnels_cancel(struct mt_tunnels *set, uint64_t app_code)
 	}
 }
 
-void mt_tunnels_recheck(struct mt_tunnels *set)
+/* Whether it must be cut. */
+static bool recheck(struct mt_tunnel *t, enum mt_recheck how)
+{
+	const struct mt_access_request request = request_of(t);
+
+	if (mt_access_check_target(t->env->snapshot, &request, &t->target) == 0) {
+		t->kept = false;
+		return false;
+	}
+	t->kept = how == MT_RECHECK_KEEP || (how == MT_RECHECK_OTHERS && t->kept);
+	return !t->kept;
+}
+
+void mt_tunnels_recheck(struct mt_tunnels *set, enum mt_recheck how)
 {
 	struct mt_tunnel *next;
 
 	for (struct mt_tunnel *t = LIST_FIRST(&set->list); t != NULL; t = next) {
 		next = LIST_NEXT(t, of_set);
-		if (t->stage == STAGE_PUMP &&
-			mt_access_check_target(t->env->snapshot, &t->target) < 0) {
+		if (t->stage == STAGE_PUMP && recheck(t, how)) {
 			cancel(t, MT_APP_CANCELLED);
 		}
 	}

@@ -3,10 +3,23 @@
 /* Enough for closes to leave and for the ends to be told. */
 #define STOP_TURN_MS 10
 
+static enum mt_recheck what_changed(
+	const struct mt_snapshot *before, const struct mt_snapshot *after)
+{
+	if (after->allow_private != before->allow_private) {
+		return MT_RECHECK_CUT;
+	}
+	if (after->rules == before->rules) {
+		return MT_RECHECK_OTHERS;
+	}
+	return mt_rules_keep(after->rules) ? MT_RECHECK_KEEP : MT_RECHECK_CUT;
+}
+
 void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot)
 {
 	struct mt_snapshot *before = w->env.snapshot;
 	struct mt_endpoint_limits limits;
+	enum mt_recheck how = what_changed(before, snapshot);
 	struct mt_session *next;
 
 	w->env.snapshot = mt_snapshot_ref(snapshot);
@@ -15,7 +28,7 @@ void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot)
 	mt_endpoint_set_tls(mt_worker_endpoint(w), snapshot->tls);
 	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
 		next = LIST_NEXT(s, of_worker);
-		mt_session_recheck(s);
+		mt_session_recheck(s, how);
 	}
 	mt_snapshot_unref(before);
 }

@@ -20,7 +20,7 @@ static void on_established(void *user, struct mt_conn *c)
 		mt_session_close_now(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
 	} else {
 		/* The snapshot may have changed since the handshake asked. */
-		mt_session_recheck(s);
+		mt_session_recheck(s, MT_RECHECK_OTHERS);
 	}
 }
 
