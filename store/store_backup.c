@@ -262,14 +262,17 @@ static int carry_machine(struct mt_store *candidate, struct mt_store *live)
 
 struct carry {
 	struct mt_store *candidate;
-	int64_t after; /* Unix seconds */
+	int64_t last_id; /* of the backup's own entries */
+	int64_t last_at;
 };
 
 static int carry_entry(const struct mt_store_audit *entry, void *user)
 {
 	struct carry *c = user;
 
-	return entry->at > c->after ? mt_store_audit_add(c->candidate, entry) : 0;
+	return entry->id > c->last_id || entry->at > c->last_at
+		       ? mt_store_audit_add(c->candidate, entry)
+		       : 0;
 }
 
 int mt_store_candidate_adopt(struct mt_store *live, struct mt_store *candidate)
@@ -283,7 +286,11 @@ int mt_store_candidate_adopt(struct mt_store *live, struct mt_store *candidate)
 	}
 	if (err == 0) {
 		err = mt_store_number(
-			candidate, "SELECT coalesce(max(at), 0) FROM audit", &carry.after);
+			candidate, "SELECT coalesce(max(at), 0) FROM audit", &carry.last_at);
+	}
+	if (err == 0) {
+		err = mt_store_number(
+			candidate, "SELECT coalesce(max(id), 0) FROM audit", &carry.last_id);
 	}
 	if (err == 0) {
 		/* Who changed what since the backup stays known. */
