@@ -177,9 +177,15 @@ static int init_handles(struct mt_appliance *a)
 	if (rv == 0) {
 		rv = uv_timer_init(a->loop, &a->daily);
 	}
+	if (rv == 0) {
+		rv = uv_timer_init(a->loop, &a->accounting);
+	}
 	a->rounds.inbox = &a->inbox;
+	mt_events_init(&a->events, a->loop, &a->inbox);
+	mt_trial_init(&a->trial, a->loop, a);
 	a->retry.data = a;
 	a->daily.data = a;
+	a->accounting.data = a;
 	return rv;
 }
 
@@ -215,7 +221,7 @@ int mt_appliance_new(struct mt_appliance **out, uv_loop_t *loop, const char *sta
 	}
 	read_hosts(a);
 	rv = mt_publish_snapshot(
-		&a->snapshot, a->store, &a->settings, a->tls, a->hosts, a->host_count);
+		&a->snapshot, a->store, &a->accounts, &a->settings, a->tls, a->hosts, a->host_count);
 	if (rv != 0) {
 		(void)snprintf(why, why_cap, "the clients could not be loaded: %s",
 			mt_store_error(a->store));
@@ -243,8 +249,11 @@ void mt_appliance_free(struct mt_appliance *a)
 	if (a == NULL) {
 		return;
 	}
+	mt_events_free(&a->events);
+	mt_upload_free(a->upload);
 	mt_store_close(a->store);
 	mt_snapshot_unref(a->snapshot);
+	mt_accounts_deinit(&a->accounts);
 	mt_tls_server_unref(a->tls);
 	mt_wipe(a->secret, sizeof(a->secret));
 	if (a->board.counters != NULL) {
@@ -270,7 +279,7 @@ int mt_appliance_prepare(struct mt_appliance *a, struct mt_publication *p,
 	}
 	if (rv == 0) {
 		rv = mt_publish_snapshot(
-			&next.snapshot, a->store, settings, next.tls, a->hosts, a->host_count);
+			&next.snapshot, a->store, &a->accounts, settings, next.tls, a->hosts, a->host_count);
 		if (rv != 0) {
 			(void)snprintf(
 				why, why_cap, "the change could not be built: %s", mt_strerror(rv));

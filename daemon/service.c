@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define DAY_MS (24u * 3600 * 1000)
 
@@ -49,21 +50,33 @@ static void on_worker_drained(void *user, unsigned worker)
 	}
 }
 
+static void on_worker_event(void *user, const struct mt_worker_event *event)
+{
+	struct mt_appliance *a = user;
+
+	mt_events_post(&a->events, event);
+}
+
 static int start_workers(struct mt_appliance *a, struct mt_listen *listen)
 {
 	unsigned count = (unsigned)listen->workers;
+	unsigned ids[MT_SETTING_ADDRS_MAX];
 	unsigned made = 0;
 	int rv = 0;
 
+	mt_listeners_begin(a, listen, ids);
 	for (; made < count; made++) {
 		struct mt_worker_config config = {.index = made,
 			.count = count,
 			.tag = a->tag,
 			.snapshot = a->snapshot,
 			.sockets = &listen->sockets[made * listen->addr_count],
+			.listeners = ids,
 			.socket_count = listen->addr_count,
 			.counters = &a->counters[made],
-			.events = {.on_drained = on_worker_drained, .user = a}};
+			.events = {.on_drained = on_worker_drained,
+				.on_event = on_worker_event,
+				.user = a}};
 
 		memcpy(config.secret, a->secret, sizeof(config.secret));
 		a->drained[made].node.run = run_drained;
@@ -87,6 +100,9 @@ out:
 		mt_worker_stop(a->workers[i]);
 		a->workers[i] = NULL;
 	}
+	if (rv != 0) {
+		a->listeners.count = 0;
+	}
 	return rv;
 }
 
@@ -98,8 +114,7 @@ static void listening(struct mt_appliance *a, const struct mt_listen *listen)
 	a->facts.problem[0] = '\0';
 	a->facts.next[0] = '\0';
 	a->facts.workers = a->worker_count;
-	a->facts.listener_count = listen->addr_count;
-	memcpy(a->facts.listeners, listen->addrs, sizeof(a->facts.listeners));
+	mt_listeners_post(a);
 	(void)snprintf(
 		a->facts.notice, sizeof(a->facts.notice), "%s", listen->notice); /* same size */
 	for (size_t i = 0; i < listen->addr_count; i++) {
@@ -128,13 +143,15 @@ static void degraded(struct mt_appliance *a, const char *why, const char *next)
 static void try_listen(struct mt_appliance *a)
 {
 	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];
-	size_t count = mt_settings_addrs(
-		&a->settings, MT_SET_SERVER_BIND_ADDR, addrs, MT_SETTING_ADDRS_MAX);
+	struct mt_listen_request request = {.addrs = addrs,
+		.count = mt_settings_addrs(
+			&a->settings, MT_SET_SERVER_BIND_ADDR, addrs, MT_SETTING_ADDRS_MAX),
+		.workers = wanted_workers(a),
+		.tag = a->tag};
 	struct mt_listen listen = {.sockets = NULL};
 	char why[MT_WHY_MAX];
 	char next[256] = "";
-	int rv = mt_listen_open(&listen, addrs, count, wanted_workers(a), a->tag, why, sizeof(why),
-		next, sizeof(next));
+	int rv = mt_listen_open(&listen, &request, why, sizeof(why), next, sizeof(next));
 
 	if (rv == 0) {
 		rv = start_workers(a, &listen);
@@ -233,6 +250,7 @@ void mt_appliance_retry(struct mt_appliance *a)
 	if (a->web == NULL && a->facts.http_problem[0] != '\0') {
 		try_web(a);
 	}
+	mt_listeners_tick(a, mt_trial_active(&a->trial));
 	mt_appliance_post_facts(a);
 }
 
@@ -244,6 +262,41 @@ static void on_hosts(void *user)
 static void on_retry(uv_timer_t *timer)
 {
 	mt_appliance_retry(timer->data);
+}
+
+static void on_quota(struct mt_account *account, void *user)
+{
+	struct mt_appliance *a = user;
+	const struct mt_snapshot_client *client =
+		mt_snapshot_find(a->snapshot, account->fingerprint);
+
+	if (client != NULL) {
+		mt_log(MT_LOG_INFO, "quota_reached", MT_LOG_TEXT("client", client->name));
+		mt_events_add(&a->events, "quota_reached", json_pack("{s:s}", "client", client->name));
+	}
+}
+
+static void save_accounts(struct mt_appliance *a)
+{
+	int rv = mt_accounts_save(&a->accounts, a->store);
+
+	if (rv != 0 && !a->accounts.failing) {
+		mt_log(MT_LOG_ERROR, "traffic_not_saved",
+			MT_LOG_TEXT("error", rv == -ENOMEM ? mt_strerror(rv)
+							   : mt_store_error(a->store)));
+	}
+	a->accounts.failing = rv != 0;
+}
+
+static void on_accounting(uv_timer_t *timer)
+{
+	struct mt_appliance *a = timer->data;
+
+	mt_accounts_tick(&a->accounts, (int64_t)time(NULL), on_quota, a);
+	if (++a->accounting_ticks * MT_ACCOUNTS_TICK_MS >= MT_ACCOUNTS_SAVE_MS) {
+		a->accounting_ticks = 0;
+		save_accounts(a);
+	}
 }
 
 static void on_daily(uv_timer_t *timer)
@@ -277,6 +330,8 @@ void mt_appliance_start(struct mt_appliance *a)
 	/* These fail only for closing handles. */
 	(void)uv_timer_start(&a->retry, on_retry, MT_RETRY_MS, MT_RETRY_MS);
 	(void)uv_timer_start(&a->daily, on_daily, DAY_MS, DAY_MS);
+	(void)uv_timer_start(
+		&a->accounting, on_accounting, MT_ACCOUNTS_TICK_MS, MT_ACCOUNTS_TICK_MS);
 }
 
 void mt_appliance_stop(struct mt_appliance *a)
@@ -288,6 +343,7 @@ void mt_appliance_stop(struct mt_appliance *a)
 	a->worker_count = 0;
 	mt_inbox_close(&a->inbox);
 	mt_rounds_cancel(&a->rounds);
+	mt_events_close(&a->events);
 	mt_web_stop(a->web);
 	a->web = NULL;
 	if (a->watching) {
@@ -295,6 +351,9 @@ void mt_appliance_stop(struct mt_appliance *a)
 	}
 	uv_close((uv_handle_t *)&a->retry, NULL);
 	uv_close((uv_handle_t *)&a->daily, NULL);
+	uv_close((uv_handle_t *)&a->accounting, NULL);
+	save_accounts(a); /* the workers have ended: these are the last numbers */
+	uv_close((uv_handle_t *)&a->trial.timer, NULL);
 	mt_store_close(a->store);
 	a->store = NULL;
 }

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "daemon/account.h"
 #include "daemon/rules.h"
 #include "proto/quic/identity.h"
 #include "proto/quic/tls.h"
@@ -20,6 +21,9 @@ struct mt_snapshot_client {
 	int64_t id;
 	char name[MT_NAME_MAX + 1];
 	bool revoked;
+	bool disabled;
+	int64_t expires_at;         /* Unix seconds; 0: never */
+	struct mt_account *account; /* referenced */
 };
 
 struct mt_snapshot {
@@ -27,6 +31,7 @@ struct mt_snapshot {
 	struct mt_settings settings;
 	bool require_identity;
 	bool allow_private;
+	bool log_access;
 	struct mt_tls_server *tls;          /* referenced */
 	struct mt_snapshot_client *clients; /* sorted by fingerprint */
 	size_t client_count;

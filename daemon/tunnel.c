@@ -3,17 +3,20 @@
 #include "daemon/access.h"
 #include "daemon/connect.h"
 #include "daemon/front.h"
+#include "daemon/log.h"
 #include "daemon/resolver.h"
 #include "proto/io/pump.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/request.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-#define SWEEP_MS 500 /* how often the payload counters catch up with running pumps */
+#define SWEEP_MS 250 /* how often the payload counters catch up with running pumps */
 #define CUT_MS   20
 
 enum stage {
@@ -29,6 +32,7 @@ struct mt_tunnel {
 	LIST_ENTRY(mt_tunnel) of_set;
 	struct mt_env *env;
 	struct mt_tunnels *set;   /* NULL once the connection has gone */
+	struct mt_account *account; /* referenced; NULL: none */
 	struct mt_stream *stream; /* the pump's in STAGE_PUMP */
 	enum stage stage;
 	bool open; /* counted in tunnels_open */
@@ -41,9 +45,44 @@ struct mt_tunnel {
 	struct mt_connect *connect;
 	struct mt_pump *pump;
 	struct mt_addr target;
+	uint64_t connected_ms;
+	char client[MT_NAME_MAX + 1]; /* once the connection has gone */
 	uint64_t counted_in; /* payload that the worker's counters know of */
 	uint64_t counted_out;
 };
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* The line of the access log for a tunnel that was connected and has ended. */
+static void log_access(const struct mt_tunnel *t, const char *reason)
+{
+	char text[MT_ADDR_TEXT_MAX];
+	char target[MT_HOST_MAX + 8];
+
+	if (!t->env->snapshot->log_access) {
+		return;
+	}
+	(void)mt_addr_format(&t->target, text, sizeof(text));
+	(void)snprintf(target, sizeof(target), "%.*s:%u", (int)t->name_len,
+		t->name != NULL ? t->name : "", t->port); /* a port has five digits at most */
+	const struct mt_log_field fields[] = {
+		MT_LOG_TEXT("client", t->set != NULL ? t->set->client : t->client),
+		MT_LOG_TEXT("target", t->name != NULL ? target : text),
+		MT_LOG_TEXT("address", text),
+		MT_LOG_NUMBER("bytes_received", t->counted_in),
+		MT_LOG_NUMBER("bytes_sent", t->counted_out),
+		MT_LOG_NUMBER("duration_ms", now_ms() - t->connected_ms),
+		MT_LOG_TEXT("reason", reason),
+	};
+
+	mt_log_record("tunnel_closed", fields, sizeof(fields) / sizeof(fields[0]));
+}
 
 static void set_active(struct mt_env *env, uint64_t change)
 {
@@ -54,6 +93,9 @@ static void count_payload(struct mt_tunnel *t, uint64_t in, uint64_t out)
 {
 	mt_count(&t->env->counters->bytes_received, in - t->counted_in);
 	mt_count(&t->env->counters->bytes_sent, out - t->counted_out);
+	if (t->account != NULL) {
+		mt_account_count(t->account, in - t->counted_in, out - t->counted_out);
+	}
 	t->counted_in = in;
 	t->counted_out = out;
 }
@@ -100,6 +142,7 @@ static void free_tunnel(struct mt_tunnel *t)
 		t->set->bytes_received += t->counted_in;
 		t->set->bytes_sent += t->counted_out;
 	}
+	mt_account_unref(t->account);
 	mt_mem_release(env->mem, t);
 	if (was_open && --env->tunnels_open == 0 && env->on_idle != NULL) {
 		env->on_idle(env->user);
@@ -141,14 +184,19 @@ static void on_pump_end(struct mt_pump *pump, const struct mt_pump_result *resul
 	if (result->err != 0) {
 		mt_count(&t->env->counters->tunnels_reset, 1);
 	}
+	log_access(t, result->err == 0 ? "done" : "reset");
 	free_tunnel(t);
 }
 
 static void start_pump(struct mt_tunnel *t, int fd)
 {
 	const uint8_t ok = MT_STATUS_OK;
+	struct mt_account *account = t->account;
 	const struct mt_pump_config config = {
 		.poller = t->env->poller,
+		.pacer = t->env->pacer,
+		.to_stream = {{account != NULL ? &account->to_client : NULL}},
+		.to_socket = {{account != NULL ? &account->from_client : NULL}},
 		.stream = t->stream,
 		.fd = fd,
 		.on_end = on_pump_end,
@@ -169,6 +217,7 @@ static void start_pump(struct mt_tunnel *t, int fd)
 		return;
 	}
 	t->stage = STAGE_PUMP;
+	t->connected_ms = now_ms();
 	mt_count(&t->env->counters->tunnels_opened, 1);
 	set_active(t->env, 1);
 }
@@ -421,6 +470,7 @@ void mt_tunnels_accept(struct mt_tunnels *set, struct mt_stream *stream)
 	}
 	t->env = env;
 	t->set = set;
+	t->account = set->account != NULL ? mt_account_ref(set->account) : NULL;
 	t->stream = stream;
 	t->stage = STAGE_HEADER;
 	t->deadline.on_due = on_deadline;
@@ -459,6 +509,7 @@ static void cancel(struct mt_tunnel *t, uint64_t app_code)
 	count_pump(t);
 	mt_count(&t->env->counters->tunnels_reset, 1);
 	mt_pump_cancel(t->pump, app_code);
+	log_access(t, mt_app_code_text((enum mt_app_code)app_code));
 	free_tunnel(t);
 }
 
@@ -501,6 +552,8 @@ void mt_tunnels_abandon(struct mt_tunnels *set)
 	while ((t = LIST_FIRST(&set->list)) != NULL) {
 		if (t->stage == STAGE_PUMP) {
 			LIST_REMOVE(t, of_set);
+			(void)snprintf(t->client, sizeof(t->client), "%s",
+				set->client); /* same size */
 			t->set = NULL;
 		} else {
 			give_up(t, MT_APP_NONE);

@@ -11,6 +11,11 @@
 #define CID_LIMIT             4u
 #define CLOSE_PTOS            3u
 
+const char *mt_cc_text(enum mt_cc cc)
+{
+	return cc == MT_CC_BBR ? "bbr" : cc == MT_CC_RENO ? "reno" : "cubic";
+}
+
 static ngtcp2_conn *get_qc(ngtcp2_crypto_conn_ref *ref)
 {
 	return ((struct mt_conn *)ref->user_data)->qc;
@@ -24,6 +29,9 @@ static int on_authorize(void *user, const uint8_t *fingerprint)
 
 	if (alert != 0) {
 		mt_count(&c->ep->cfg.counters->identity_refused, 1);
+		if (ev->on_refused) {
+			ev->on_refused(ev->user, &c->info.remote, NULL, fingerprint);
+		}
 	}
 	return alert;
 }
@@ -181,6 +189,7 @@ int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt
 	c->server = how->hd != NULL;
 	c->serial = ++ep->next_serial;
 	c->last_received_ns = ep->now_ns;
+	c->cc = ep->cfg.limits.congestion_control;
 	c->info.local = how->path->local;
 	c->info.remote = how->path->remote;
 	mt_expiry_init(&c->expiry, false);
@@ -467,6 +476,7 @@ void mt_conn_get_info(struct mt_conn *c, struct mt_conn_info *out)
 
 	*out = c->info;
 	out->streams = c->stream_count;
+	out->congestion_control = c->cc;
 	if (!c->qc) {
 		return;
 	}
@@ -481,6 +491,24 @@ void mt_conn_get_info(struct mt_conn *c, struct mt_conn_info *out)
 const struct mt_addr *mt_conn_remote(const struct mt_conn *c)
 {
 	return &c->info.remote;
+}
+
+int mt_conn_get_path(struct mt_conn *c, struct mt_path *out)
+{
+	struct mt_path path = {.retired = false};
+	const ngtcp2_path *now;
+
+	if (!c->qc) {
+		return MT_E_CLOSED;
+	}
+	now = ngtcp2_conn_get_path(c->qc);
+	if (mt_addr_from_sockaddr(&path.local, now->local.addr, now->local.addrlen) != 0 ||
+		mt_addr_from_sockaddr(&path.remote, now->remote.addr, now->remote.addrlen) != 0) {
+		return MT_E_QUIC;
+	}
+	path.socket = now->user_data;
+	*out = path;
+	return 0;
 }
 
 uint64_t mt_conn_streams_left(const struct mt_conn *c)

@@ -115,6 +115,7 @@ struct mt_conn {
 	uint64_t last_received_ns;
 	uint64_t migrations;
 	unsigned events;
+	enum mt_cc cc;
 	bool server : 1;
 	bool established : 1;
 	bool announced : 1; /* on_established was called */
@@ -157,7 +158,7 @@ struct mt_endpoint {
 	size_t closing_count;
 	uint8_t reset_secret[MT_SECRET_LEN];
 	uint8_t token_secret[MT_SECRET_LEN];
-	struct mt_bucket {
+	struct mt_meter {
 		uint64_t tokens;
 		uint64_t filled_ns;
 	} accepts, replies;
@@ -223,7 +224,6 @@ void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *p
 	const ngtcp2_version_cid *vc, const uint8_t *data, size_t len, struct mt_conn **accepted);
 void mt_endpoint_send_version_negotiation(struct mt_endpoint *ep, const struct mt_path *path,
 	const ngtcp2_version_cid *vc, size_t len);
-bool mt_bucket_take(struct mt_bucket *bucket, uint64_t now_ns, uint64_t per_second, uint64_t burst);
 int mt_endpoint_derive_secrets(struct mt_endpoint *ep) MT_MUST_CHECK;
 
 static inline void mt_ngtcp2_path(ngtcp2_path *out, const struct mt_path *path)

@@ -476,6 +476,11 @@ int mt_settings_check(const struct mt_settings *settings, char *why, size_t why_
 	int64_t stream = mt_settings_int(settings, MT_SET_QUIC_MAX_STREAM_WINDOW);
 	int64_t conn = mt_settings_int(settings, MT_SET_QUIC_MAX_CONN_WINDOW);
 
+	if (mt_settings_bool(settings, MT_SET_QUIC_ENABLE_0RTT)) {
+		(void)snprintf(why, why_cap,
+			"quic.enable_0rtt cannot be on: this version has no 0-RTT"); /* as below */
+		return MT_E_UNSUPPORTED;
+	}
 	if (conn < stream) {
 		(void)snprintf(why, why_cap,
 			"quic.max_conn_window (%s) must not be below quic.max_stream_window (%s)",

@@ -24,6 +24,8 @@ HANDLER(mt_verb_status)
 HANDLER(mt_verb_stats)
 HANDLER(mt_verb_version)
 HANDLER(mt_verb_connections)
+HANDLER(mt_verb_events)
+HANDLER(mt_verb_confirm)
 HANDLER(mt_verb_kick)
 HANDLER(mt_verb_drain)
 HANDLER(mt_verb_get)
@@ -36,6 +38,12 @@ HANDLER(mt_verb_client_revoke)
 HANDLER(mt_verb_client_remove)
 HANDLER(mt_verb_cert_show)
 HANDLER(mt_verb_cert_import)
+HANDLER(mt_verb_backup)
+HANDLER(mt_verb_restore_begin)
+HANDLER(mt_verb_restore_part)
+HANDLER(mt_verb_restore_finish)
+HANDLER(mt_verb_audit)
+HANDLER(mt_verb_doctor)
 
 static enum mt_rights rights_of(uid_t uid, gid_t group)
 {
@@ -71,11 +79,13 @@ static void test_identify_own_socket(void **state)
 {
 	enum mt_rights rights = MT_RIGHTS_NONE;
 	uid_t uid = (uid_t)-1;
+	pid_t pid = 0;
 	int fds[2];
 
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-	assert_int_equal(mt_control_identify(fds[0], &rights, &uid), 0);
+	assert_int_equal(mt_control_identify(fds[0], &rights, &uid, &pid), 0);
+	assert_int_equal(pid, getpid());
 	assert_int_equal(rights, MT_RIGHTS_ADMIN);
 	assert_int_equal(uid, geteuid());
 	(void)close(fds[0]);
@@ -85,9 +95,10 @@ static void test_identify_own_socket(void **state)
 static void test_verbs_that_change_need_full_rights(void **state)
 {
 	static const char *const changing[] = {"set", "reset", "client.add", "client.revoke",
-		"client.remove", "cert.import", "kick", "drain"};
+		"client.remove", "cert.import", "kick", "drain", "backup", "restore.begin",
+		"restore.part", "restore.finish", "confirm"};
 	static const char *const reading[] = {"status", "stats", "version", "connections", "get",
-		"describe", "client.list", "cert.show"};
+		"describe", "client.list", "cert.show", "audit", "doctor", "events"};
 	size_t count;
 
 	(void)state;
