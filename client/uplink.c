@@ -141,6 +141,12 @@ static void on_link_end(struct mt_link *link, const struct mt_reason *reason, vo
 		fail(u, reason);
 		return;
 	}
+	if (reason->crowded) {
+		/* The handshake went well, so no failure was counted: without a pause this would
+		 * go round in circles.
+		 */
+		u->retry_ms = uv_now(u->config.loop) + MT_UPLINK_CROWDED_MS;
+	}
 	u->reason = *reason;
 	update(u);
 }

@@ -29,6 +29,7 @@
 #define MT_UPLINK_BACKOFF_SOON_MS 2000 /* the longest during the first minute without a server */
 #define MT_UPLINK_BACKOFF_MAX_MS  5000
 #define MT_UPLINK_SOON_MS         60000
+#define MT_UPLINK_CROWDED_MS      3000 /* after a connection that ended for a limit */
 
 enum mt_uplink_state {
 	MT_UPLINK_CONNECTING,

@@ -2,6 +2,7 @@
 
 #include <gnutls/gnutls.h>
 #include <stddef.h>
+#include <time.h>
 
 static bool is_own(const struct mt_snapshot *snapshot, const struct mt_addr *addr)
 {
@@ -111,5 +112,14 @@ int mt_access_check_identity(const struct mt_snapshot *snapshot, const uint8_t *
 	if (client == NULL) {
 		return GNUTLS_A_ACCESS_DENIED;
 	}
-	return client->revoked ? GNUTLS_A_CERTIFICATE_REVOKED : 0;
+	if (client->revoked) {
+		return GNUTLS_A_CERTIFICATE_REVOKED;
+	}
+	if (client->disabled) {
+		return GNUTLS_A_CERTIFICATE_UNKNOWN;
+	}
+	if (client->expires_at != 0 && (int64_t)time(NULL) >= client->expires_at) {
+		return GNUTLS_A_CERTIFICATE_EXPIRED;
+	}
+	return 0;
 }

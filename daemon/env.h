@@ -4,6 +4,7 @@
 #include "daemon/counters.h"
 #include "daemon/deadline.h"
 #include "daemon/snapshot.h"
+#include "proto/io/pacer.h"
 #include "proto/io/poller.h"
 #include "proto/quic/mem.h"
 
@@ -26,6 +27,7 @@ enum mt_recheck {
 struct mt_env {
 	struct mt_mem *mem;
 	struct mt_poller *poller;
+	struct mt_pacer *pacer;
 	struct mt_deadlines deadlines;
 	struct mt_resolver *resolver;
 	struct mt_relay_io *relay_io;

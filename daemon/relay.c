@@ -9,7 +9,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <uv.h>
 
+#define PACKET_BYTES   1500 /* for the number of datagrams that a limit lets through */
 #define BATCHES_A_TURN 8 /* of one socket, then others have their turn */
 
 struct pending {
@@ -33,6 +35,10 @@ struct mt_relay {
 	struct mt_env *env;
 	struct mt_conn *conn;
 	const char *client;
+	struct mt_account *account; /* NULL: none */
+	struct mt_buckets from_client;
+	struct mt_buckets to_client;
+	struct mt_pacer_item paced;
 	struct relay_socket v4;
 	struct relay_socket v6;
 	struct mt_relay_targets targets;
@@ -42,6 +48,8 @@ struct mt_relay {
 	uint64_t active_ms; /* last traffic */
 	uint64_t bytes_received;
 	uint64_t bytes_sent;
+	uint64_t counted_in; /* that the account knows of */
+	uint64_t counted_out;
 };
 
 static bool has_socket(const struct mt_relay *r)
@@ -170,6 +178,7 @@ static void forget_all(struct mt_relay *r)
 	close_socket(&r->v4);
 	close_socket(&r->v6);
 	mt_deadline_cancel(&r->idle);
+	mt_pacer_cancel(&r->paced);
 }
 
 static void arm_idle(struct mt_relay *r, uint64_t now_ms)
@@ -220,6 +229,15 @@ static void send_to(
 	if (ensure_socket(r, target->addr.sa.sa_family, &s) < 0) {
 		mt_count(&r->env->counters->errors, 1);
 		return;
+	}
+	if (mt_buckets_are_limited(&r->from_client)) {
+		uint64_t now_ns = uv_hrtime();
+
+		if (mt_buckets_room(&r->from_client, now_ns) == 0) {
+			mt_count(&r->env->counters->udp_dropped_rate, 1);
+			return;
+		}
+		mt_buckets_charge(&r->from_client, len, now_ns);
 	}
 	r->bytes_received += len;
 	mt_relay_io_send(r->env->relay_io, &s->out, &target->addr, data, len);
@@ -388,7 +406,8 @@ static bool is_welcome(const struct mt_relay *r, const struct mt_addr *from)
 	return mt_access_check_target(r->env->snapshot, &request, from) == 0;
 }
 
-static void deliver(struct mt_relay *r, const struct mt_relay_in *in, uint64_t now_ms)
+static void deliver(
+	struct mt_relay *r, const struct mt_relay_in *in, uint64_t now_ms, uint64_t now_ns)
 {
 	struct mt_worker_counters *counters = r->env->counters;
 	struct mt_relay_target *target;
@@ -425,6 +444,7 @@ static void deliver(struct mt_relay *r, const struct mt_relay_in *in, uint64_t n
 		mt_count(&counters->udp_dropped_size, 1);
 	} else if (rv == 0) {
 		r->bytes_sent += in->len;
+		mt_buckets_charge(&r->to_client, in->len, now_ns);
 		mt_count(&counters->udp_to_clients, 1);
 		mt_count(&counters->bytes_sent, in->len);
 	}
@@ -434,7 +454,9 @@ static void deliver(struct mt_relay *r, const struct mt_relay_in *in, uint64_t n
 static void read_socket(struct relay_socket *s)
 {
 	struct mt_relay *r = s->relay;
+	const bool limited = mt_buckets_are_limited(&r->to_client);
 	uint64_t now_ms = mt_deadlines_now_ms(&r->env->deadlines);
+	uint64_t now_ns = 0;
 	const struct mt_relay_in *in = NULL;
 
 	for (unsigned batch = 0; batch < BATCHES_A_TURN; batch++) {
@@ -446,9 +468,22 @@ static void read_socket(struct relay_socket *s)
 			s->waiting = true;
 			return;
 		}
+		if (limited) {
+			size_t bytes;
+
+			now_ns = uv_hrtime();
+			bytes = mt_buckets_room(&r->to_client, now_ns);
+			if (bytes == 0) {
+				s->waiting = true;
+				mt_pacer_wait(r->env->pacer, &r->paced, batch > 0);
+				return;
+			}
+			want = bytes / PACKET_BYTES < want ? 1 + bytes / PACKET_BYTES : want;
+			want = want < room ? want : room;
+		}
 		n = mt_relay_io_receive(r->env->relay_io, s->item.fd, want, &in);
 		for (int i = 0; i < n; i++) {
-			deliver(r, &in[i], now_ms);
+			deliver(r, &in[i], now_ms, now_ns);
 		}
 		/* An error of the socket is taken by the receive that reported it. */
 		if (n >= 0 && (size_t)n < want) {
@@ -480,6 +515,11 @@ void mt_relay_resume(struct mt_relay *relay)
 	}
 }
 
+static void on_turn(struct mt_pacer_item *item)
+{
+	mt_relay_resume((struct mt_relay *)((char *)item - offsetof(struct mt_relay, paced)));
+}
+
 /* ---- life ---- */
 
 int mt_relay_new(
@@ -494,10 +534,29 @@ int mt_relay_new(
 	r->conn = conn;
 	r->client = client;
 	r->idle.on_due = on_idle;
+	r->paced.on_turn = on_turn;
 	TAILQ_INIT(&r->pending);
 	mt_relay_targets_init(&r->targets, env->mem, env->seed);
 	*out = r;
 	return 0;
+}
+
+void mt_relay_set_account(struct mt_relay *relay, struct mt_account *account)
+{
+	mt_relay_count(relay);
+	relay->account = account;
+	relay->from_client.of[0] = account != NULL ? &account->from_client : NULL;
+	relay->to_client.of[0] = account != NULL ? &account->to_client : NULL;
+}
+
+void mt_relay_count(struct mt_relay *relay)
+{
+	if (relay->account != NULL) {
+		mt_account_count(relay->account, relay->bytes_received - relay->counted_in,
+			relay->bytes_sent - relay->counted_out);
+	}
+	relay->counted_in = relay->bytes_received;
+	relay->counted_out = relay->bytes_sent;
 }
 
 void mt_relay_free(struct mt_relay *relay)

@@ -2,6 +2,7 @@
  * channel. One thread. */
 #pragma once
 
+#include "daemon/account.h"
 #include "daemon/channel.h"
 #include "daemon/env.h"
 #include "daemon/relay.h"
@@ -14,6 +15,7 @@
 #include <sys/queue.h>
 
 #define MT_SESSION_DRAINING_TEXT "the server is going down"
+#define MT_SESSION_CROWDED_TEXT  "the client has as many connections as it may have"
 #define MT_SESSION_FAREWELL_MS   100 /* for the reason to reach the client before the close */
 
 struct mt_session {
@@ -22,6 +24,9 @@ struct mt_session {
 	struct mt_conn *conn;
 	uint8_t fingerprint[MT_FINGERPRINT_LEN];
 	bool has_identity;
+	struct mt_account *account; /* referenced; NULL without identity */
+	bool counted;               /* among the account's connections */
+	int64_t expires_at;         /* Unix seconds; 0: never */
 	char client[MT_NAME_MAX + 1]; /* empty without identity */
 	int64_t connected_at;         /* Unix seconds */
 	struct mt_tunnels tunnels;
@@ -45,6 +50,9 @@ void mt_session_receive_datagram(struct mt_session *s, const uint8_t *data, size
 void mt_session_resume_relay(struct mt_session *s);
 /* Judges identity and targets by the snapshot in force. */
 void mt_session_recheck(struct mt_session *s, enum mt_recheck how);
+/* The same for what comes by itself with time: expiry and quota. Also brings the account up to
+ * date. */
+void mt_session_tick(struct mt_session *s, int64_t now);
 void mt_session_notify(struct mt_session *s, enum mt_notice code, const char *text);
 /* Cuts the tunnels, says why on the control channel, then closes the connection. Repeated calls do
  * nothing. */

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "daemon/account.h"
 #include "daemon/env.h"
 #include "proto/quic/stream.h"
 #include "proto/wire/err.h"
@@ -18,7 +19,8 @@ struct mt_tunnels {
 	struct mt_env *env;
 	struct mt_tunnel_list list;
 	const char *client;      /* its name, empty without identity; borrowed */
-	uint64_t bytes_received; /* of tunnels that have ended */
+	struct mt_account *account; /* that new tunnels count for; borrowed, NULL without identity */
+	uint64_t bytes_received;    /* of tunnels that have ended */
 	uint64_t bytes_sent;
 	/* A stream turned out to be a control channel; its type byte is consumed. Taken. */
 	void (*on_channel)(void *user, struct mt_stream *stream);

@@ -5,7 +5,9 @@
 #pragma once
 
 #include "proto/quic/identity.h"
+#include "proto/wire/addr.h"
 #include "proto/wire/err.h"
+#include "proto/wire/rule.h"
 #include "proto/wire/settings.h"
 
 #include <stdbool.h>
@@ -39,8 +41,7 @@ int mt_store_settings_write(
 	struct mt_store *store, const struct mt_store_change *changes, size_t count) MT_MUST_CHECK;
 
 /* Client identities. */
-#define MT_STORE_NOTE_MAX    200 /* bytes */
-#define MT_STORE_ADDRESS_MAX 64  /* with the NUL */
+#define MT_STORE_NOTE_MAX 200 /* bytes */
 
 enum mt_quota_period {
 	MT_QUOTA_TOTAL, /* since the quota was set */
@@ -65,7 +66,7 @@ struct mt_store_usage {
 	int64_t period_start; /* Unix seconds; 0: none has begun */
 	int64_t period_bytes; /* both directions, since then */
 	int64_t last_seen;    /* Unix seconds; 0: never */
-	char last_address[MT_STORE_ADDRESS_MAX];
+	char last_address[MT_ADDR_TEXT_MAX];
 };
 
 struct mt_store_client {
@@ -110,6 +111,19 @@ struct mt_store_usage_row {
 int mt_store_usage_write(
 	struct mt_store *store, const struct mt_store_usage_row *rows, size_t count) MT_MUST_CHECK;
 
+/* Access rules, in the order in which they are asked; the first has number 1. */
+/* Calls `fn` for each; stops at its first non-zero result and returns that. */
+int mt_store_rule_each(struct mt_store *store, int (*fn)(const struct mt_rule *rule, void *user),
+	void *user) MT_MUST_CHECK;
+/* Puts a rule before the one that has its number; 0 stands for the end, and the number is then
+ * written back. MT_E_RANGE for other numbers than these, MT_E_LIMIT with `max` rules.
+ */
+int mt_store_rule_add(struct mt_store *store, int64_t *position, const struct mt_rule *rule,
+	int64_t max) MT_MUST_CHECK;
+/* `out` is what it was. MT_E_NOT_FOUND. */
+int mt_store_rule_remove(
+	struct mt_store *store, int64_t position, struct mt_rule *out) MT_MUST_CHECK;
+
 /* Certificates: PEM chains with their keys. Strings are for free() (wipe keys first). */
 enum mt_store_cert {
 	MT_CERT_CA,     /* the appliance's own authority */
@@ -139,6 +153,17 @@ int mt_store_candidate_open(struct mt_store **out, struct mt_store *live, const 
 int mt_store_candidate_adopt(struct mt_store *live, struct mt_store *candidate) MT_MUST_CHECK;
 /* Closes and removes it, adopted or not. NULL removes what a crash has left. */
 void mt_store_candidate_close(struct mt_store *candidate, struct mt_store *live);
+
+struct mt_store_health {
+	bool intact;
+	char problem[256]; /* when not intact */
+	char path[256];
+	int64_t file_bytes; /* with the log */
+	int64_t free_bytes; /* of its file system; -1: unknown */
+	int version;
+};
+/* Reads and checks the whole database. */
+int mt_store_inspect(struct mt_store *store, struct mt_store_health *out) MT_MUST_CHECK;
 
 #define MT_STORE_AUDIT_MAX 10000 /* entries; the oldest go */
 

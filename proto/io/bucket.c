@@ -90,10 +90,16 @@ void mt_bucket_return(struct mt_bucket *bucket, size_t bytes)
 	}
 }
 
-bool mt_bucket_is_open(struct mt_bucket *bucket, uint64_t now_ns)
+size_t mt_bucket_room(struct mt_bucket *bucket, uint64_t now_ns)
 {
-	return load_rate(bucket) == 0 ||
-	       atomic_load_explicit(&bucket->spent_ns, memory_order_relaxed) < now_ns;
+	uint64_t rate = load_rate(bucket);
+	uint64_t start =
+		start_of(atomic_load_explicit(&bucket->spent_ns, memory_order_relaxed), now_ns);
+
+	if (rate == 0) {
+		return SIZE_MAX;
+	}
+	return start < now_ns ? (size_t)bytes_of(now_ns - start, rate) : 0;
 }
 
 void mt_bucket_charge(struct mt_bucket *bucket, size_t bytes, uint64_t now_ns)
@@ -153,14 +159,16 @@ void mt_buckets_return(const struct mt_buckets *b, size_t bytes)
 	}
 }
 
-bool mt_buckets_are_open(const struct mt_buckets *b, uint64_t now_ns)
+size_t mt_buckets_room(const struct mt_buckets *b, uint64_t now_ns)
 {
+	size_t least = SIZE_MAX;
+
 	for (size_t i = 0; i < MT_BUCKETS; i++) {
-		if (b->of[i] != NULL && !mt_bucket_is_open(b->of[i], now_ns)) {
-			return false;
-		}
+		size_t room = b->of[i] != NULL ? mt_bucket_room(b->of[i], now_ns) : SIZE_MAX;
+
+		least = room < least ? room : least;
 	}
-	return true;
+	return least;
 }
 
 void mt_buckets_charge(const struct mt_buckets *b, size_t bytes, uint64_t now_ns)

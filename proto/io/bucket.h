@@ -32,8 +32,8 @@ static inline bool mt_bucket_is_limited(const struct mt_bucket *bucket)
 size_t mt_bucket_take(struct mt_bucket *bucket, size_t want, uint64_t now_ns);
 /* Gives back what was taken and not used. */
 void mt_bucket_return(struct mt_bucket *bucket, size_t bytes);
-/* Whether anything may pass now. */
-bool mt_bucket_is_open(struct mt_bucket *bucket, uint64_t now_ns);
+/* How much may pass now; SIZE_MAX without a limit. */
+size_t mt_bucket_room(struct mt_bucket *bucket, uint64_t now_ns);
 /* Counts bytes that have passed already: what comes later waits for them. */
 void mt_bucket_charge(struct mt_bucket *bucket, size_t bytes, uint64_t now_ns);
 
@@ -53,5 +53,5 @@ static inline bool mt_buckets_are_limited(const struct mt_buckets *b)
 size_t mt_buckets_quantum(const struct mt_buckets *b);
 size_t mt_buckets_take(const struct mt_buckets *b, size_t want, uint64_t now_ns);
 void mt_buckets_return(const struct mt_buckets *b, size_t bytes);
-bool mt_buckets_are_open(const struct mt_buckets *b, uint64_t now_ns);
+size_t mt_buckets_room(const struct mt_buckets *b, uint64_t now_ns);
 void mt_buckets_charge(const struct mt_buckets *b, size_t bytes, uint64_t now_ns);

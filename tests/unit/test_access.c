@@ -1,4 +1,4 @@
-/* links: daemon/access.c daemon/rules.c daemon/snapshot.c proto/quic/tls.c proto/quic/tls_verify.c
+/* links: daemon/access.c daemon/rules.c daemon/snapshot.c daemon/account.c proto/quic/tls.c proto/quic/tls_verify.c
  * proto/quic/identity.c proto/wire/addr.c proto/wire/net.c proto/wire/rule.c proto/wire/profile.c
  * proto/wire/err.c proto/wire/encode.c
  * proto/wire/bytes.c
@@ -40,7 +40,7 @@ static struct mt_rules *rules_of(const char *const *texts, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		assert_int_equal(mt_rule_parse(&list[i], texts[i], why, sizeof(why)), 0);
 	}
-	assert_int_equal(mt_rules_new(&rules, list, count, false), 0);
+	assert_int_equal(mt_rules_new(&rules, list, count), 0);
 	return rules;
 }
 

@@ -63,7 +63,7 @@ static void test_take_burst(void **state)
 		sum += got;
 	}
 	assert_in_range(sum, 1, RATE / 10); /* 100 ms of it */
-	assert_false(mt_bucket_is_open(&b, START - MS));
+	assert_false(mt_bucket_room(&b, START - MS));
 	/* An hour later there is no more than the same. */
 	sum = 0;
 	while ((got = mt_bucket_take(&b, 10000, START + 3600 * S)) > 0) {
@@ -89,9 +89,9 @@ static void test_return_and_charge(void **state)
 	assert_int_equal(mt_bucket_take(&b, 100000, START), 100000);
 	/* A second's worth ahead: closed for that second. */
 	mt_bucket_charge(&b, RATE, START);
-	assert_false(mt_bucket_is_open(&b, START + S / 2));
+	assert_false(mt_bucket_room(&b, START + S / 2));
 	assert_int_equal(mt_bucket_take(&b, 1, START + S / 2), 0);
-	assert_true(mt_bucket_is_open(&b, START + S));
+	assert_true(mt_bucket_room(&b, START + S));
 	/* A new rate holds at once, and forgets the debt. */
 	mt_bucket_charge(&b, 100 * RATE, START + S);
 	mt_bucket_set_rate(&b, 2 * RATE);
@@ -122,8 +122,8 @@ static void test_buckets(void **state)
 	/* What the slow one refused was given back to the fast one. */
 	assert_true(mt_bucket_take(&fast, 40000, START + 10 * S) == 40000);
 	mt_buckets_charge(&both, 1000000, START + 10 * S);
-	assert_false(mt_buckets_are_open(&both, START + 11 * S + MS));
-	assert_true(mt_bucket_is_open(&fast, START + 11 * S + MS));
+	assert_false(mt_buckets_room(&both, START + 11 * S + MS));
+	assert_true(mt_bucket_room(&fast, START + 11 * S + MS));
 	assert_true(mt_buckets_quantum(&both) >= 32768);
 }
 
