@@ -30,6 +30,23 @@ static const struct mt_ctl_verb verbs[] = {
 	{"client remove", "NAME",
 		"Forget a client, so that its name is free again, and end its connections",
 		"  mytunnelctl --yes client remove laptop\n", 1, 1, mt_ctl_client_remove},
+	{"access list", "", "Access rules in their order: the first that matches decides",
+		"  mytunnelctl access list\n", 0, 0, mt_ctl_access_list},
+	{"access add", "[--at N] [--keep] RULE", "Add an access rule, at the end or before rule N",
+		"  mytunnelctl access add deny tcp port 25\n"
+		"  mytunnelctl access add deny client guest '*.example.com'\n"
+		"  mytunnelctl access add --at 1 allow net 10.1.0.0/16 port 22-443\n\n"
+		"A rule is allow|deny [client NAME] [tcp|udp] [NAME|'*.DOMAIN'] [net NETWORK] "
+		"[port N[-M]].\nPrivate and special ranges are opened by a network inside them "
+		"alone.\nTunnels that are not allowed any more end, unless --keep is given.\n",
+		1, -1, mt_ctl_access_add},
+	{"access remove", "[--keep] N", "Remove an access rule",
+		"  mytunnelctl access remove 2\n", 1, 2, mt_ctl_access_remove},
+	{"access test", "CLIENT tcp|udp HOST:PORT",
+		"Which rule decides about a target, and why ('-': a client without identity)",
+		"  mytunnelctl access test laptop tcp www.example.com:443\n"
+		"  mytunnelctl access test laptop udp [2001:db8::1]:53\n",
+		3, 3, mt_ctl_access_test},
 	{"cert show", "", "The server's certificates", "  mytunnelctl cert show\n", 0, 0,
 		mt_ctl_cert_show},
 	{"cert import", "CHAIN KEY", "Use a certificate of your own for profiles without a pin",

@@ -222,8 +222,11 @@ int mt_appliance_new(struct mt_appliance **out, uv_loop_t *loop, const char *sta
 	read_hosts(a);
 	rv = mt_publish_snapshot(
 		&a->snapshot, a->store, &a->accounts, &a->settings, a->tls, a->hosts, a->host_count);
+	if (rv == 0) {
+		rv = mt_publish_rules(&a->snapshot->rules, a->store, NULL);
+	}
 	if (rv != 0) {
-		(void)snprintf(why, why_cap, "the clients could not be loaded: %s",
+		(void)snprintf(why, why_cap, "the clients and rules could not be loaded: %s",
 			mt_store_error(a->store));
 		goto out;
 	}
@@ -252,6 +255,7 @@ void mt_appliance_free(struct mt_appliance *a)
 	mt_events_free(&a->events);
 	mt_upload_free(a->upload);
 	mt_store_close(a->store);
+	mt_lookup_free(a->lookup);
 	mt_snapshot_unref(a->snapshot);
 	mt_accounts_deinit(&a->accounts);
 	mt_tls_server_unref(a->tls);
@@ -280,6 +284,10 @@ int mt_appliance_prepare(struct mt_appliance *a, struct mt_publication *p,
 	if (rv == 0) {
 		rv = mt_publish_snapshot(
 			&next.snapshot, a->store, &a->accounts, settings, next.tls, a->hosts, a->host_count);
+		if (rv == 0) {
+			rv = mt_publish_rules(
+				&next.snapshot->rules, a->store, a->snapshot->rules);
+		}
 		if (rv != 0) {
 			(void)snprintf(
 				why, why_cap, "the change could not be built: %s", mt_strerror(rv));

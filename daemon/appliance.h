@@ -8,6 +8,7 @@
 #include "daemon/change.h"
 #include "daemon/events.h"
 #include "daemon/hosts.h"
+#include "daemon/lookup.h"
 #include "daemon/listeners.h"
 #include "daemon/round.h"
 #include "daemon/snapshot.h"
@@ -57,6 +58,8 @@ struct mt_appliance {
 	struct mt_events events;
 	struct mt_listeners listeners;
 	struct mt_trial trial;
+
+	struct mt_lookup *lookup; /* NULL before its first use */
 
 	struct mt_web *web;
 	struct mt_web_view view;

@@ -364,7 +364,7 @@ static int build(struct mt_rules *r)
 	return rv == 0 ? build_nets(r, &r->v6, AF_INET6, 128) : rv;
 }
 
-int mt_rules_new(struct mt_rules **out, const struct mt_rule *rules, size_t count, bool keep)
+int mt_rules_new(struct mt_rules **out, const struct mt_rule *rules, size_t count)
 {
 	struct mt_rules *r;
 	int rv = -ENOMEM;
@@ -377,7 +377,6 @@ int mt_rules_new(struct mt_rules **out, const struct mt_rule *rules, size_t coun
 		return rv;
 	}
 	atomic_init(&r->refs, 1);
-	r->keep = keep;
 	r->count = count;
 	r->words = (count + 63) / 64;
 	if (count > 0) {
@@ -397,6 +396,11 @@ int mt_rules_new(struct mt_rules **out, const struct mt_rule *rules, size_t coun
 out:
 	mt_rules_unref(r);
 	return rv;
+}
+
+void mt_rules_set_keep(struct mt_rules *r)
+{
+	r->keep = true;
 }
 
 struct mt_rules *mt_rules_ref(struct mt_rules *r)

@@ -18,11 +18,11 @@
 
 struct mt_rules;
 
-/* Copies `rules`; one reference, the caller's. With `keep` the tunnels that run when these rules
- * come into force stay, whatever the rules say. MT_E_LIMIT, -ENOMEM.
- */
-int mt_rules_new(
-	struct mt_rules **out, const struct mt_rule *rules, size_t count, bool keep) MT_MUST_CHECK;
+/* Copies `rules`; one reference, the caller's. MT_E_LIMIT, -ENOMEM. */
+int mt_rules_new(struct mt_rules **out, const struct mt_rule *rules, size_t count) MT_MUST_CHECK;
+/* Before others see them: traffic that runs when these rules come into force may stay, whatever
+ * they say. */
+void mt_rules_set_keep(struct mt_rules *rules);
 struct mt_rules *mt_rules_ref(
 	struct mt_rules *rules); /* NULL is allowed here and below: no rules */
 void mt_rules_unref(struct mt_rules *rules);

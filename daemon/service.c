@@ -344,6 +344,7 @@ void mt_appliance_stop(struct mt_appliance *a)
 	mt_inbox_close(&a->inbox);
 	mt_rounds_cancel(&a->rounds);
 	mt_events_close(&a->events);
+	mt_lookup_stop(a->lookup);
 	mt_web_stop(a->web);
 	a->web = NULL;
 	if (a->watching) {

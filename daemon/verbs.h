@@ -41,6 +41,11 @@ void mt_verb_client_revoke(struct mt_appliance *a, json_t *args, struct mt_reply
 
 void mt_verb_client_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 
+void mt_verb_access_list(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_access_add(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_access_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_access_test(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+
 void mt_verb_cert_show(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_cert_import(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 

@@ -41,6 +41,19 @@ static const char *const query_text[MT_QUERY_COUNT] = {
 		"bytes_sent = excluded.bytes_sent, period_start = excluded.period_start, "
 		"period_bytes = excluded.period_bytes, last_seen = excluded.last_seen, "
 		"last_address = excluded.last_address",
+	[MT_QUERY_RULES] = "SELECT position, rule FROM access_rule ORDER BY position",
+	[MT_QUERY_RULE_GET] = "SELECT position, rule FROM access_rule WHERE position = ?1",
+	[MT_QUERY_RULE_ADD] =
+		"INSERT INTO access_rule (position, rule, created_at) VALUES (?1, ?2, ?3)",
+	[MT_QUERY_RULE_REMOVE] = "DELETE FROM access_rule WHERE position = ?1",
+	/* Two steps, since a place is unique at every moment: to the new number below zero, and
+	 * from there to above. */
+	[MT_QUERY_RULE_MAKE_ROOM] =
+		"UPDATE access_rule SET position = -(position + 1) WHERE position >= ?1",
+	[MT_QUERY_RULE_CLOSE_GAP] =
+		"UPDATE access_rule SET position = -(position - 1) WHERE position > ?1",
+	[MT_QUERY_RULE_TURN] =
+		"UPDATE access_rule SET position = -position WHERE position < 0",
 	[MT_QUERY_CERT_GET] = "SELECT chain, key FROM certificate WHERE kind = ?1",
 	[MT_QUERY_CERT_PUT] =
 		"INSERT INTO certificate (kind, chain, key, changed_at) VALUES (?1, ?2, ?3, ?4) "

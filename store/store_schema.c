@@ -66,6 +66,13 @@ const struct mt_store_migration mt_store_schema[] = {
 		"  last_address TEXT NOT NULL DEFAULT ''"
 		");",
 	},
+	{
+		"CREATE TABLE access_rule ("
+		"  position INTEGER PRIMARY KEY NOT NULL,"
+		"  rule TEXT NOT NULL CHECK (typeof(rule) = 'text'),"
+		"  created_at INTEGER NOT NULL"
+		");",
+	},
 };
 const int mt_store_schema_version = (int)(sizeof(mt_store_schema) / sizeof(mt_store_schema[0]));
 

@@ -246,6 +246,14 @@ int mt_rule_parse(struct mt_rule *out, const char *text, char *why, size_t why_c
 	return rv;
 }
 
+bool mt_rule_equal(const struct mt_rule *a, const struct mt_rule *b)
+{
+	return a->allow == b->allow && a->protocol == b->protocol &&
+	       strcmp(a->client, b->client) == 0 && strcmp(a->host, b->host) == 0 &&
+	       mt_addr_equal(&a->net.addr, &b->net.addr) && a->net.bits == b->net.bits &&
+	       a->port_first == b->port_first && a->port_last == b->port_last;
+}
+
 const char *mt_rule_format(const struct mt_rule *rule, char *buf, size_t cap)
 {
 	static const char *const protocols[] = {"", " tcp", " udp"};

@@ -44,6 +44,7 @@ struct mt_rule {
  * MT_E_MALFORMED or MT_E_TOO_LONG `why` has a sentence that names the word.
  */
 int mt_rule_parse(struct mt_rule *out, const char *text, char *why, size_t why_cap) MT_MUST_CHECK;
+bool mt_rule_equal(const struct mt_rule *a, const struct mt_rule *b);
 /* Writes the one canonical form: mt_rule_parse(mt_rule_format(x)) = x. Returns `buf`; `cap` at
  * least MT_RULE_TEXT_MAX. */
 const char *mt_rule_format(const struct mt_rule *rule, char *buf, size_t cap);

@@ -46,6 +46,7 @@ static void test_parse_canonical(void **state)
 		assert_int_equal(mt_rule_parse(&rule, pairs[i][0], why, sizeof(why)), 0);
 		assert_string_equal(mt_rule_format(&rule, buf, sizeof(buf)), pairs[i][1]);
 		assert_int_equal(mt_rule_parse(&second, buf, why, sizeof(why)), 0);
+		assert_true(mt_rule_equal(&rule, &second));
 		assert_string_equal(mt_rule_format(&second, again, sizeof(again)), buf);
 	}
 }

@@ -59,7 +59,9 @@ static void test_decide_without_rules(void **state)
 
 	(void)state;
 	assert_int_equal(ask(NULL, "", MT_RULE_TCP, "x.example", "8.8.8.8:53", &allow), -1);
-	assert_int_equal(mt_rules_new(&rules, NULL, 0, true), 0);
+	assert_int_equal(mt_rules_new(&rules, NULL, 0), 0);
+	assert_false(mt_rules_keep(rules));
+	mt_rules_set_keep(rules);
 	assert_int_equal(ask(rules, "", MT_RULE_TCP, "x.example", "8.8.8.8:53", &allow), -1);
 	assert_true(mt_rules_keep(rules));
 	(void)mt_rules_list(rules, &count);
@@ -108,7 +110,7 @@ static void test_decide_selectors(void **state)
 	bool allow;
 
 	(void)state;
-	assert_int_equal(mt_rules_new(&rules, list, 6, false), 0);
+	assert_int_equal(mt_rules_new(&rules, list, 6), 0);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		int rule = ask(rules, rows[i].client, rows[i].protocol, rows[i].name, rows[i].addr,
 			&allow);
@@ -216,7 +218,7 @@ static void test_decide_like_a_list(void **state)
 		}
 	}
 	for (size_t used = 1; used <= MANY; used = used < 70 ? used + 3 : used + 477) {
-		assert_int_equal(mt_rules_new(&rules, list + MANY - used, used, false), 0);
+		assert_int_equal(mt_rules_new(&rules, list + MANY - used, used), 0);
 		for (unsigned i = 0; i < 3000; i++) {
 			char name[64];
 			struct mt_addr addr;
@@ -257,8 +259,8 @@ static void test_decide_limits(void **state)
 		list[i] = parse("deny client nobody");
 	}
 	list[MT_RULES_MAX - 1] = parse("allow *.a");
-	assert_int_equal(mt_rules_new(&rules, list, MT_RULES_MAX + 1, false), MT_E_LIMIT);
-	assert_int_equal(mt_rules_new(&rules, list, MT_RULES_MAX, false), 0);
+	assert_int_equal(mt_rules_new(&rules, list, MT_RULES_MAX + 1), MT_E_LIMIT);
+	assert_int_equal(mt_rules_new(&rules, list, MT_RULES_MAX), 0);
 	/* As many labels as a name can have. */
 	for (size_t i = 0; i < sizeof(name); i++) {
 		name[i] = i % 2 == 0 ? 'a' : '.';
@@ -281,7 +283,7 @@ static void test_decide_passed_over(void **state)
 	struct mt_rules_verdict v;
 
 	(void)state;
-	assert_int_equal(mt_rules_new(&rules, list, 4, false), 0);
+	assert_int_equal(mt_rules_new(&rules, list, 4), 0);
 	mt_rules_decide(rules, &q, &v);
 	assert_int_equal(v.rule, 3);
 	assert_int_equal(v.passed_over, 0);
