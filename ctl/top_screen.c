@@ -66,7 +66,8 @@ put(struct canvas *c, const char *style, const char *format, ...)
 			*p = '?'; /* names and addresses come from elsewhere */
 		}
 	}
-	fprintf(c->out, "%s%.*s%s\033[K%s", c->view->color ? style : "", (int)c->view->columns,
+	/* Erased first: behind a full line the cursor still stands on its last character. */
+	fprintf(c->out, "\033[K%s%.*s%s%s", c->view->color ? style : "", (int)c->view->columns,
 		text, c->view->color && *style != '\0' ? PLAIN : "",
 		++c->line < c->view->lines ? "\r\n" : "");
 }
@@ -88,19 +89,19 @@ static double rate(uint64_t now, uint64_t before, double span)
 	return span > 0 && now >= before ? (double)(now - before) / span : 0;
 }
 
-/* "12.5M": bits per second, at most six characters. */
-static const char *rate_text(char *buf, double bytes_per_second)
+/* "12.5M", with `gap` "12.5 M": bits per second. */
+static const char *rate_text(char *buf, double bytes_per_second, bool gap)
 {
-	static const char units[] = {'\0', 'K', 'M', 'G', 'T'};
+	static const char *const units[] = {"", "K", "M", "G", "T"};
 	double bits = bytes_per_second * 8;
 	size_t u = 0;
 
-	while (bits >= 999.5 && u + 1 < sizeof(units)) {
+	while (bits >= 999.5 && u + 1 < sizeof(units) / sizeof(units[0])) {
 		bits /= 1000;
 		u++;
 	}
-	(void)snprintf(buf, MT_NUMBER_TEXT_MAX, u > 0 && bits < 99.95 ? "%.1f%c" : "%.0f%c", bits,
-		units[u]); /* fits */
+	(void)snprintf(buf, MT_NUMBER_TEXT_MAX, u > 0 && bits < 99.95 ? "%.1f%s%s" : "%.0f%s%s",
+		bits, gap ? " " : "", units[u]); /* fits */
 	return buf;
 }
 
@@ -213,6 +214,17 @@ static int compare(const void *a, const void *b, void *user)
 	return order != 0 ? order : strcmp(x->id, y->id);
 }
 
+static const char *order_text(enum mt_top_order order)
+{
+	switch (order) {
+	case MT_TOP_BY_NAME: return "name";
+	case MT_TOP_BY_RTT: return "round trip";
+	case MT_TOP_BY_STREAMS: return "streams";
+	case MT_TOP_BY_TOTAL: return "total";
+	default: return "rate";
+	}
+}
+
 static void draw_head(struct canvas *c)
 {
 	const struct mt_top_view *v = c->view;
@@ -224,10 +236,10 @@ static void draw_head(struct canvas *c)
 	char a[MT_NUMBER_TEXT_MAX];
 	char b[MT_NUMBER_TEXT_MAX];
 
-	put(c, BOLD, "mytunneld %s  %s  up %s  %" PRIu64 " workers", mt_ctl_text(status, "version"),
-		mt_ctl_text(status, "state"),
+	put(c, BOLD, "mytunneld %s  %s  up %s  %" PRIu64 " workers  sorted by %s",
+		mt_ctl_text(status, "version"), mt_ctl_text(status, "state"),
 		mt_format_duration(up, (int64_t)number(status, "uptime_seconds")),
-		number(status, "workers"));
+		number(status, "workers"), order_text(v->order));
 	put(c, "",
 		"connections %" PRIu64 " (%" PRIu64 " in all, %" PRIu64
 		" refused)  tunnels %" PRIu64 "  udp %" PRIu64,
@@ -235,10 +247,12 @@ static void draw_head(struct canvas *c)
 		number(counters, "connections_refused") + number(counters, "identity_refused"),
 		number(counters, "tunnels_active"), number(counters, "udp_flows_active"));
 	put(c, "", "now    %7sbit/s from clients  %7sbit/s to clients",
-		rate_text(a, rate(number(counters, "bytes_received"), number(old, "bytes_received"),
-				     span)),
-		rate_text(
-			b, rate(number(counters, "bytes_sent"), number(old, "bytes_sent"), span)));
+		rate_text(a,
+			rate(number(counters, "bytes_received"), number(old, "bytes_received"),
+				span),
+			true),
+		rate_text(b, rate(number(counters, "bytes_sent"), number(old, "bytes_sent"), span),
+			true));
 	put(c, "", "total  %10s from clients  %10s to clients",
 		mt_format_bytes(a, number(counters, "bytes_received")),
 		mt_format_bytes(b, number(counters, "bytes_sent")));
@@ -266,7 +280,7 @@ static void draw_workers(struct canvas *c)
 
 		if (snprintf(text + used, sizeof(text) - used, "  %zu: %" PRIu64 " conn %sbit/s", i,
 			    number(w, "connections_active"),
-			    rate_text(buf, sum)) >= (int)(sizeof(text) - used)) {
+			    rate_text(buf, sum, true)) >= (int)(sizeof(text) - used)) {
 			break;
 		}
 	}
@@ -280,8 +294,8 @@ static void draw_row(struct canvas *c, const struct row *r)
 	char total_in[MT_NUMBER_TEXT_MAX];
 	char total_out[MT_NUMBER_TEXT_MAX];
 
-	rate_text(in, r->rate_in);
-	rate_text(out, r->rate_out);
+	rate_text(in, r->rate_in, false);
+	rate_text(out, r->rate_out, false);
 	(void)mt_format_bytes(total_in, r->received);
 	(void)mt_format_bytes(total_out, r->sent);
 	if (c->view->by_client) {
@@ -289,20 +303,9 @@ static void draw_row(struct canvas *c, const struct row *r)
 			r->connections, in, out, total_in, total_out, r->rtt_ms, r->streams,
 			r->udp);
 	} else {
-		put(c, "", "%-10.10s %-8.8s %7s %7s %9s %9s %8.1f %4" PRIu64 " %3" PRIu64 " %s",
-			r->name, r->id, in, out, total_in, total_out, r->rtt_ms, r->streams, r->udp,
-			r->peer);
-	}
-}
-
-static const char *order_text(enum mt_top_order order)
-{
-	switch (order) {
-	case MT_TOP_BY_NAME: return "name";
-	case MT_TOP_BY_RTT: return "round trip";
-	case MT_TOP_BY_STREAMS: return "streams";
-	case MT_TOP_BY_TOTAL: return "total";
-	default: return "rate";
+		put(c, "", "%-12.12s %-8.8s %7s %7s %8.1f %4" PRIu64 " %3" PRIu64 " %-22s %9s %9s",
+			r->name, r->id, in, out, r->rtt_ms, r->streams, r->udp, r->peer, total_in,
+			total_out);
 	}
 }
 
@@ -317,10 +320,8 @@ static void draw_foot(struct canvas *c, size_t shown, size_t rows)
 		put(c, RED, "%s", v->problem);
 	} else {
 		put(c, REVERSE,
-			"q quit  r rate  n name  l latency  s streams  t total  c %s  by %s, %zu "
-			"of %zu",
-			v->by_client ? "connections" : "clients", order_text(v->order), shown,
-			rows);
+			"q quit  c %s  sort: r rate  n name  l rtt  s streams  t total  %zu of %zu",
+			v->by_client ? "connections" : "clients", shown, rows);
 	}
 }
 
@@ -353,8 +354,8 @@ int mt_top_draw(FILE *out, const struct mt_top_view *view, size_t *rows)
 		put(&c, REVERSE, "%-20s %5s %7s %7s %9s %9s %8s %4s %3s", "CLIENT", "CONNS",
 			"UP b/s", "DN b/s", "UP", "DOWN", "RTT ms", "STRM", "UDP");
 	} else {
-		put(&c, REVERSE, "%-10s %-8s %7s %7s %9s %9s %8s %4s %3s %s", "CLIENT", "ID",
-			"UP b/s", "DN b/s", "UP", "DOWN", "RTT ms", "STRM", "UDP", "PEER");
+		put(&c, REVERSE, "%-12s %-8s %7s %7s %8s %4s %3s %-22s %9s %9s", "CLIENT", "ID",
+			"UP b/s", "DN b/s", "RTT ms", "STRM", "UDP", "PEER", "UP", "DOWN");
 	}
 	for (i = view->first; i < count && c.line + 1 < view->lines; i++, shown++) {
 		draw_row(&c, &all[i]);

@@ -35,6 +35,6 @@ struct mt_top_view {
 	const char *problem; /* why the picture is old; NULL or "" when it is not */
 };
 
-/* Writes exactly `lines` lines of at most `columns` characters, each ended by "\033[K" and all but
- * the last by "\r\n". 0 or -ENOMEM. `*rows` is how many rows there are in all. */
+/* Writes exactly `lines` lines of at most `columns` characters, each begun by "\033[K" and all but
+ * the last ended by "\r\n". 0 or -ENOMEM. `*rows` is how many rows there are in all. */
 int mt_top_draw(FILE *out, const struct mt_top_view *view, size_t *rows);

@@ -46,6 +46,12 @@ void mt_verb_access_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 void mt_verb_access_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_access_test(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 
+void mt_verb_client_show(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_client_set(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_client_enable(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_client_disable(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_client_kick(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+
 void mt_verb_cert_show(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_cert_import(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 

@@ -68,6 +68,8 @@ int mt_conn_open_stream(struct mt_conn *c, struct mt_stream **out) MT_MUST_CHECK
 
 /* Datagrams that fit the path now: payload bytes at most, 0 when the peer takes none. */
 size_t mt_conn_datagram_max(const struct mt_conn *c);
+/* The UDP payload that path MTU discovery has found so far; 0 once the connection has ended. */
+size_t mt_conn_path_payload(const struct mt_conn *c);
 /* How many more the outgoing queue takes before the oldest is dropped. */
 size_t mt_conn_datagram_room(const struct mt_conn *c);
 /* Copies and queues one datagram of two parts (header, payload). The oldest is dropped, and
