@@ -193,6 +193,25 @@ static int start_web(struct mt_appliance *a, const struct mt_settings *settings,
 	return rv;
 }
 
+/* Whether the endpoint that runs listens on a port that `settings` name. */
+static bool web_has_port(const struct mt_appliance *a, const struct mt_settings *settings)
+{
+	struct mt_addr wanted[MT_SETTING_ADDRS_MAX];
+	struct mt_addr own[MT_SETTING_ADDRS_MAX];
+	size_t count = mt_settings_addrs(
+		settings, MT_SET_METRICS_BIND_ADDR, wanted, MT_SETTING_ADDRS_MAX);
+	size_t own_count = mt_web_addrs(a->web, own, MT_SETTING_ADDRS_MAX);
+
+	for (size_t i = 0; i < count; i++) {
+		for (size_t j = 0; j < own_count; j++) {
+			if (mt_addr_port(&wanted[i]) == mt_addr_port(&own[j])) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
 int mt_appliance_swap_web(
 	struct mt_appliance *a, const struct mt_settings *settings, char *why, size_t why_cap)
 {
@@ -200,8 +219,8 @@ int mt_appliance_swap_web(
 	char ignored[MT_WHY_MAX];
 	int rv = start_web(a, settings, &web, why, why_cap);
 
-	if (rv == -EADDRINUSE && a->web != NULL) {
-		/* Perhaps it is our own old endpoint that has the port. */
+	if (rv == -EADDRINUSE && web_has_port(a, settings)) {
+		/* Our own old endpoint is in the way. */
 		mt_web_stop(a->web);
 		a->web = NULL;
 		rv = start_web(a, settings, &web, why, why_cap);

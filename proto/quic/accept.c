@@ -33,6 +33,9 @@ static bool meter_take(struct mt_meter *b, uint64_t now_ns, uint64_t per_second,
 			b->filled_ns = now_ns;
 		}
 	}
+	if (b->tokens > burst) {
+		b->tokens = burst; /* the limit has come down */
+	}
 	if (b->tokens == 0) {
 		return false;
 	}

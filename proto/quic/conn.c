@@ -21,17 +21,25 @@ static ngtcp2_conn *get_qc(ngtcp2_crypto_conn_ref *ref)
 	return ((struct mt_conn *)ref->user_data)->qc;
 }
 
+void mt_conn_tell_refused(struct mt_conn *c, const uint8_t *fingerprint)
+{
+	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
+
+	mt_count(&c->ep->cfg.counters->identity_refused, 1);
+	if (ev->on_refused) {
+		ev->on_refused(ev->user, &c->info.remote, NULL, fingerprint);
+	}
+}
+
 static int on_authorize(void *user, const uint8_t *fingerprint)
 {
 	struct mt_conn *c = user;
 	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
 	int alert = ev->authorize ? ev->authorize(ev->user, fingerprint) : 0;
 
-	if (alert != 0) {
-		mt_count(&c->ep->cfg.counters->identity_refused, 1);
-		if (ev->on_refused) {
-			ev->on_refused(ev->user, &c->info.remote, NULL, fingerprint);
-		}
+	/* Without an identity where one is required it is told by that alert. */
+	if (alert != 0 && alert != GNUTLS_A_CERTIFICATE_REQUIRED) {
+		mt_conn_tell_refused(c, fingerprint);
 	}
 	return alert;
 }

@@ -186,6 +186,8 @@ void mt_conn_fail(struct mt_conn *c, int liberr);
 /* Ends it with c->end set; ids go, or go to a closing entry with `packet`. */
 void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len, bool keep_ids);
 void mt_conn_drop_tls(struct mt_conn *c);
+/* A client was turned away for its identity, or for having none. */
+void mt_conn_tell_refused(struct mt_conn *c, const uint8_t *fingerprint);
 void mt_conn_free_datagrams(struct mt_conn *c);
 void mt_conn_deliver_early(struct mt_conn *c);
 
