@@ -45,6 +45,7 @@ struct mt_rules {
 	struct host *hosts;
 	size_t host_places; /* a power of two, more than there are hosts */
 	size_t host_longest;
+	uint64_t host_lengths[(MT_RULE_HOST_MAX + 64) / 64]; /* a bit for each length */
 	struct spans ports;
 	struct spans v4;
 	struct spans v6;
@@ -56,9 +57,14 @@ static uint64_t *new_sets(const struct mt_rules *r, size_t count)
 	return calloc(count * r->words, sizeof(uint64_t));
 }
 
-static void put(uint64_t *set, size_t rule)
+static void put(uint64_t *set, size_t index)
 {
-	set[rule / 64] |= UINT64_C(1) << rule % 64;
+	set[index / 64] |= UINT64_C(1) << index % 64;
+}
+
+static bool has(const uint64_t *set, size_t index)
+{
+	return (set[index / 64] >> index % 64 & 1) != 0;
 }
 
 /* ---- ranges of numbers ---- */
@@ -195,8 +201,7 @@ static int build_ports(struct mt_rules *r)
 /* From the last character to the first: each suffix of a name costs one step more. */
 static uint64_t hash_step(uint64_t hash, char c)
 {
-	hash = (hash ^ (uint8_t)c) * UINT64_C(0x100000001b3);
-	return hash ^ hash >> 32;
+	return (hash ^ (uint8_t)c) * UINT64_C(0x100000001b3);
 }
 
 static uint64_t hash_host(const char *text, size_t len)
@@ -212,7 +217,7 @@ static uint64_t hash_host(const char *text, size_t len)
 /* The place of a host, or the empty one where it belongs. */
 static struct host *find_host(const struct mt_rules *r, const char *text, size_t len, uint64_t hash)
 {
-	size_t at = hash & (r->host_places - 1);
+	size_t at = (hash ^ hash >> 32) & (r->host_places - 1);
 
 	while (r->hosts[at].text != NULL && (r->hosts[at].hash != hash || r->hosts[at].len != len ||
 						    memcmp(r->hosts[at].text, text, len) != 0)) {
@@ -237,6 +242,7 @@ static int add_host(struct mt_rules *r, size_t rule, char *text)
 		}
 		*h = (struct host){name, len, hash, sets, sets + r->words};
 		r->host_longest = len > r->host_longest ? len : r->host_longest;
+		put(r->host_lengths, len);
 	}
 	put(wild ? h->below : h->exact, rule);
 	return 0;
@@ -493,7 +499,7 @@ static void find_host_sets(
 		at--;
 		text[at] = lower(name[at]);
 		hash = hash_step(hash, text[at]);
-		if (at > 0 && name[at - 1] != '.') {
+		if ((at > 0 && name[at - 1] != '.') || !has(r->host_lengths, len - at)) {
 			continue;
 		}
 		h = find_host(r, text + at, len - at, hash);
