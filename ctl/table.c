@@ -121,10 +121,11 @@ int mt_table_print(const struct mt_table *t, FILE *out, bool color)
 		print_cell(t, i, t->headings[i], out);
 	}
 	fputs(color ? "\033[0m\n" : "\n", out);
-	for (size_t i = 0; i < t->count; i++) {
-		print_cell(t, i % t->columns, t->cells[i], out);
-		if ((i + 1) % t->columns == 0) {
+	for (size_t i = 0, column = 0; i < t->count; i++) {
+		print_cell(t, column, t->cells[i], out);
+		if (++column == t->columns) {
 			fputc('\n', out);
+			column = 0;
 		}
 	}
 	return 0;

@@ -1,6 +1,7 @@
 #include "daemon/enrol.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,6 +139,8 @@ int mt_enrol_choose(
 	const struct mt_addr *found = NULL;
 	uint16_t port = 0;
 
+	assert(view->listeners != NULL || view->listener_count == 0);
+	assert(view->hosts != NULL || view->host_count == 0);
 	if (view->public_addr[0] != '\0') {
 		int rv = choose_public(&t, view, why, why_cap);
 

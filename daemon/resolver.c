@@ -3,6 +3,7 @@
 #include <ares.h>
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 #define QUERY_TIMEOUT_MS 2000 /* of the first try; c-ares doubles it */
 #define QUERY_TRIES      3
@@ -27,6 +28,7 @@ struct mt_resolver {
 	struct mt_name *answered; /* whose requests are told once c-ares has returned */
 	size_t refs;
 	bool closing;
+	struct mt_addr loopback[2];
 };
 
 static void put(struct mt_resolver *r)
@@ -242,7 +244,13 @@ int mt_resolver_new(
 	r->refs = 1;
 	r->timeout.on_due = on_timeout;
 	r->cache = mt_resolver_cache_new(r->mem, env->seed);
-	rv = r->cache != NULL ? open_channel(r, servers) : -ENOMEM;
+	rv = r->cache != NULL ? mt_addr_parse(&r->loopback[0], "127.0.0.1:0") : -ENOMEM;
+	if (rv == 0) { /* second: a datagram goes to the first address and tries no other */
+		rv = mt_addr_parse(&r->loopback[1], "[::1]:0");
+	}
+	if (rv == 0) {
+		rv = open_channel(r, servers);
+	}
 	if (rv < 0) {
 		mt_resolver_cache_free(r->cache);
 		mt_mem_release(r->mem, r);
@@ -264,15 +272,35 @@ void mt_resolver_free(struct mt_resolver *r)
 	put(r);
 }
 
+/* RFC 6761, section 6.3: "localhost" and the names below it are this host, whatever a name server
+ * or a missing hosts file says.
+ */
+static bool is_localhost(const char *name, size_t len)
+{
+	static const char text[] = "localhost";
+	const size_t text_len = sizeof(text) - 1;
+
+	if (len > 0 && name[len - 1] == '.') {
+		len--;
+	}
+	return len >= text_len && strncasecmp(name + len - text_len, text, text_len) == 0 &&
+	       (len == text_len || name[len - text_len - 1] == '.');
+}
+
 int mt_resolver_lookup(struct mt_resolver *r, struct mt_resolve *request, const char *name,
 	size_t len, const struct mt_addr **addrs, size_t *count)
 {
 	const struct ares_addrinfo_hints hints = {
 		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-	struct mt_name *n = mt_resolver_cache_find(
-		r->cache, name, len, mt_deadlines_now_ms(&r->env->deadlines));
+	struct mt_name *n;
 	int rv;
 
+	if (is_localhost(name, len)) {
+		*addrs = r->loopback;
+		*count = 2;
+		return 0;
+	}
+	n = mt_resolver_cache_find(r->cache, name, len, mt_deadlines_now_ms(&r->env->deadlines));
 	if (n == NULL) {
 		rv = mt_resolver_cache_add(r->cache, &n, name, len);
 		if (rv < 0) {

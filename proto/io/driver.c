@@ -227,22 +227,26 @@ static void on_idle(uv_idle_t *handle)
 	(void)handle; /* its being active is all that matters */
 }
 
-/* Expiries, events, packets: until nothing is due now. Returns true when the way out is blocked. */
+/* Expiries, events, packets: until nothing is due now. Returns true when the way out is blocked: a
+ * socket's writability then starts the next turn.
+ */
 static bool run_rounds(struct mt_driver *d, uint64_t *expiry_ns)
 {
 	bool blocked = false;
+	bool had_room;
 
 	for (int i = 0; i < ROUNDS_A_TURN && !blocked; i++) {
 		refresh(d);
 		d->in_turn = true;
 		mt_endpoint_expire(d->endpoint, d->now_ns);
 		mt_endpoint_dispatch(d->endpoint, d->now_ns);
-		blocked = !mt_endpoint_flush(d->endpoint, d->now_ns);
+		had_room = mt_endpoint_flush(d->endpoint, d->now_ns);
 		d->in_turn = false;
-		if (mt_udp_tx_flush(d->tx) != 0) {
-			blocked = true;
-		}
-		*expiry_ns = mt_endpoint_expiry(d->endpoint);
+		blocked = mt_udp_tx_flush(d->tx) != 0;
+		/* The endpoint does not count what it could not write as due. When the socket has
+		 * taken everything after all, nothing but the next round would write it.
+		 */
+		*expiry_ns = had_room || blocked ? mt_endpoint_expiry(d->endpoint) : 0;
 		if (*expiry_ns > refresh(d)) {
 			break;
 		}

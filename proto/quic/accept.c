@@ -161,6 +161,7 @@ static void send_retry(struct mt_endpoint *ep, const struct mt_path *path, const
 	}
 	token_len = ngtcp2_crypto_generate_retry_token2(token, key, sizeof(key), hd->version,
 		&path->remote.sa, path->remote.len, &scid, &hd->dcid, ep->now_ns);
+	explicit_bzero(key, sizeof(key));
 	if (token_len < 0) {
 		return;
 	}
@@ -172,23 +173,33 @@ static void send_retry(struct mt_endpoint *ep, const struct mt_path *path, const
 	}
 }
 
+void mt_endpoint_send_retry(
+	struct mt_endpoint *ep, const struct mt_path *path, const uint8_t *data, size_t len)
+{
+	ngtcp2_pkt_hd hd;
+
+	if (ngtcp2_accept(&hd, data, len) == 0) {
+		send_retry(ep, path, &hd);
+	}
+}
+
 static bool token_is_good(const struct mt_endpoint *ep, const struct mt_path *path,
 	const ngtcp2_pkt_hd *hd, ngtcp2_cid *odcid)
 {
 	uint8_t key[MT_SECRET_LEN];
+	bool good = false;
 
 	if (hd->tokenlen > NGTCP2_CRYPTO_MAX_RETRY_TOKENLEN2) {
 		return false;
 	}
-	for (uint64_t back = 0; back < 2; back++) {
-		if (token_key(ep, back, key) == 0 &&
-			ngtcp2_crypto_verify_retry_token2(odcid, hd->token, hd->tokenlen, key,
-				sizeof(key), hd->version, &path->remote.sa, path->remote.len,
-				&hd->dcid, TOKEN_LIFETIME_NS, ep->now_ns) == 0) {
-			return true;
-		}
+	for (uint64_t back = 0; back < 2 && !good; back++) {
+		good = token_key(ep, back, key) == 0 &&
+		       ngtcp2_crypto_verify_retry_token2(odcid, hd->token, hd->tokenlen, key,
+			       sizeof(key), hd->version, &path->remote.sa, path->remote.len,
+			       &hd->dcid, TOKEN_LIFETIME_NS, ep->now_ns) == 0;
 	}
-	return false;
+	explicit_bzero(key, sizeof(key));
+	return good;
 }
 
 static void refuse(struct mt_endpoint *ep, const struct mt_path *path, const ngtcp2_pkt_hd *hd,

@@ -28,6 +28,7 @@ static void commit(struct mt_conn *c, struct batch *b)
 		return;
 	}
 	tx->commit(tx->user, &b->path, b->ecn, b->len, b->segment);
+	c->packets_sent += b->packets;
 	mt_count(&c->ep->cfg.counters->packets_sent, b->packets);
 	mt_count(&c->ep->cfg.counters->wire_bytes_sent, b->len);
 	b->len = b->packets = b->segment = 0;
@@ -76,6 +77,16 @@ static ngtcp2_ssize write_datagram(
 	return n;
 }
 
+/* Whether bytes of streams must wait: MAX_DATA or an acknowledgement brings us back. The peer
+ * chooses how much it lets us send and when it acknowledges, so what is kept until then has a bound
+ * of ours.
+ */
+static bool window_is_full(const struct mt_conn *c)
+{
+	return ngtcp2_conn_get_max_data_left(c->qc) == 0 ||
+	       c->tx_unacked >= c->ep->cfg.limits.max_conn_window;
+}
+
 /* One step with the stream whose turn it is, or without one. */
 static ngtcp2_ssize write_stream(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi,
 	uint8_t *buf, size_t cap, uint32_t *turn)
@@ -90,8 +101,8 @@ static ngtcp2_ssize write_stream(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pk
 	if (s && c->established) {
 		count = mt_stream_unsent(s, vec, &len, &fin);
 	}
-	if (s && len > 0 && ngtcp2_conn_get_max_data_left(c->qc) == 0) {
-		s = NULL; /* the connection's window is full: MAX_DATA brings us back */
+	if (s && len > 0 && window_is_full(c)) {
+		s = NULL;
 	}
 	if (!s || !c->established) {
 		return ngtcp2_conn_writev_stream(c->qc, path, pi, buf, cap, &sent,

@@ -24,8 +24,9 @@ struct mt_quic_counters {
 	mt_counter packets_sent;
 	mt_counter wire_bytes_received;
 	mt_counter wire_bytes_sent;
-	mt_counter packets_invalid; /* too short, malformed, not for us */
-	mt_counter packets_foreign; /* handed to the worker that owns them */
+	mt_counter packets_invalid;     /* too short, malformed, not for us */
+	mt_counter packets_over_budget; /* of connections that flood us with packets for nothing */
+	mt_counter packets_foreign;     /* handed to the worker that owns them */
 	mt_counter version_negotiations;
 	mt_counter retries;
 	mt_counter tokens_invalid;

@@ -7,7 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PACKET_MIN 21u /* shorter ones make ngtcp2 1.11 abort, and are no QUIC packets */
+/* Of one connection in BUDGET_NS: so many packets always, more with so many bytes of payload each
+ * on average, or one of ours for so many of them.
+ */
+#define BUDGET_NS      1000000000ull
+#define BUDGET_PACKETS 20000u
+#define BUDGET_PAYLOAD 16u
+#define BUDGET_ANSWERS 4u
+#define PACKET_MIN     21u /* shorter ones make ngtcp2 1.11 abort, and are no QUIC packets */
 
 void mt_endpoint_random(void *out, size_t len)
 {
@@ -144,10 +151,13 @@ void mt_endpoint_set_draining(struct mt_endpoint *ep, bool draining)
 struct mt_closing *mt_closing_new(struct mt_endpoint *ep, struct mt_conn *c, const uint8_t *packet,
 	size_t len, uint64_t until_ns)
 {
-	struct mt_closing *closing = mt_mem_calloc(ep->cfg.mem, sizeof(*closing) + len);
+	struct mt_closing *closing = NULL;
 
+	if (ep->closing_count < MT_CLOSING_MAX) {
+		closing = mt_mem_calloc(ep->cfg.mem, sizeof(*closing) + len);
+	}
 	if (!closing) {
-		return NULL;
+		return NULL; /* late packets are answered by stateless resets */
 	}
 	mt_expiry_init(&closing->expiry, true);
 	if (mt_expiry_set(&ep->expiries, &closing->expiry, until_ns) != 0) {
@@ -208,6 +218,27 @@ static void update_remote(struct mt_conn *c)
 	}
 }
 
+/* ngtcp2 before 1.15 counts no glitches: a peer could keep us busy with packets that carry nothing.
+ * Whoever sends many in a second, with hardly any payload, and not in answer to what we send, gets
+ * no more of them looked at in that second. It is not closed: anybody who sees its connection id
+ * could have sent them.
+ */
+static bool is_over_budget(struct mt_conn *c)
+{
+	uint64_t now_ns = c->ep->now_ns;
+
+	if (now_ns - c->budget.since_ns >= BUDGET_NS) {
+		c->budget.since_ns = now_ns;
+		c->budget.packets = 0;
+		c->budget.bytes_then = c->info.bytes_received;
+		c->budget.sent_then = c->packets_sent;
+	}
+	c->budget.packets++;
+	return c->budget.packets > BUDGET_PACKETS &&
+	       c->info.bytes_received - c->budget.bytes_then < c->budget.packets * BUDGET_PAYLOAD &&
+	       c->packets_sent - c->budget.sent_then < c->budget.packets / BUDGET_ANSWERS;
+}
+
 static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned ecn,
 	const uint8_t *data, size_t len)
 {
@@ -215,6 +246,10 @@ static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned
 	ngtcp2_path np;
 	int rc;
 
+	if (is_over_budget(c)) {
+		mt_count(&c->ep->cfg.counters->packets_over_budget, 1);
+		return;
+	}
 	mt_ngtcp2_path(&np, path);
 	rc = ngtcp2_conn_read_pkt(c->qc, &np, &pi, data, len, c->ep->now_ns);
 	if (rc != 0) {
@@ -222,6 +257,7 @@ static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned
 		return;
 	}
 	c->last_received_ns = c->ep->now_ns;
+	mt_conn_write_off(c);
 	if (!mt_addr_equal(&path->remote, &c->info.remote) ||
 		!mt_addr_equal(&path->local, &c->info.local)) {
 		update_remote(c);
@@ -293,6 +329,9 @@ static void receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsi
 		mt_endpoint_receive_unknown(ep, path, &vc, data, len, &accepted);
 		if (accepted) {
 			receive_conn(accepted, path, ecn, data, len);
+			if (accepted->wants_retry) { /* freed by dispatch, not before */
+				mt_endpoint_send_retry(ep, path, data, len);
+			}
 		}
 	}
 }

@@ -91,9 +91,9 @@ struct mt_endpoint_limits {
 	uint64_t max_streams;     /* bidirectional, a connection */
 	uint64_t idle_timeout_ns;
 	uint64_t max_stream_window; /* bytes */
-	uint64_t max_conn_window;
-	uint64_t max_new_per_sec; /* 0 = no limit */
-	uint16_t max_udp_payload; /* 1200 to 65527 */
+	uint64_t max_conn_window;   /* and what is sent and not yet acknowledged */
+	uint64_t max_new_per_sec;   /* 0 = no limit */
+	uint16_t max_udp_payload;   /* 1200 to 65527 */
 	enum mt_cc congestion_control;
 };
 

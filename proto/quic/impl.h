@@ -43,6 +43,7 @@ struct mt_stream {
 	TAILQ_ENTRY(mt_stream) of_conn;
 	TAILQ_ENTRY(mt_stream) sendable;
 	TAILQ_ENTRY(mt_stream) ready;
+	TAILQ_ENTRY(mt_stream) given_up;
 
 	struct mt_chunk *rx_head;
 	struct mt_chunk *rx_tail;
@@ -75,6 +76,10 @@ struct mt_stream {
 	bool tx_fin_sent : 1;
 	bool tx_over : 1; /* reset */
 	bool tx_was_full : 1;
+	bool is_given_up : 1; /* in the connection's list */
+	bool credited : 1;    /* the peer may open another one in its place */
+	uint64_t given_up_ns;
+	uint64_t given_up_base; /* tx_base then */
 };
 
 struct mt_datagram_out {
@@ -99,6 +104,9 @@ struct mt_conn {
 	struct mt_stream_list sendable;
 	struct mt_stream_list blocked; /* have bytes, but no credit */
 	uint32_t stream_count;         /* open, as ngtcp2 sees it */
+	/* Streams that were released with STOP_SENDING, oldest first. */
+	struct mt_stream_list given_up;
+	unsigned written_off_count;
 
 	struct mt_datagram_out *dgram_head;
 	struct mt_datagram_out *dgram_tail;
@@ -112,6 +120,15 @@ struct mt_conn {
 	struct mt_conn_end end;
 	struct mt_conn_info info; /* kept up to date for `remote` only, until the end */
 	uint64_t crypto_bytes;
+	uint64_t packets_sent;
+	/* What has happened since the budget's second began. */
+	struct {
+		uint64_t since_ns;
+		uint64_t packets;
+		uint64_t bytes_then; /* info.bytes_received and packets_sent at its start */
+		uint64_t sent_then;
+	} budget;
+	uint64_t tx_unacked; /* bytes of all streams that ngtcp2 borrows */
 	uint64_t last_received_ns;
 	uint64_t migrations;
 	unsigned events;
@@ -125,6 +142,7 @@ struct mt_conn {
 	bool ended : 1;
 	bool got_reset : 1;
 	bool crypto_flood : 1;
+	bool wants_retry : 1; /* ended: the client's address is to be validated first */
 	bool dgram_was_full : 1;
 };
 
@@ -139,6 +157,9 @@ struct mt_closing {
 	size_t len; /* 0: draining, never answers */
 	uint8_t packet[];
 };
+
+/* What closing connections' entries may cost an endpoint: about 2 KB each. */
+#define MT_CLOSING_MAX 8192u
 
 struct mt_endpoint {
 	struct mt_endpoint_config cfg;
@@ -190,6 +211,12 @@ void mt_conn_drop_tls(struct mt_conn *c);
 void mt_conn_tell_refused(struct mt_conn *c, const uint8_t *fingerprint);
 void mt_conn_free_datagrams(struct mt_conn *c);
 void mt_conn_deliver_early(struct mt_conn *c);
+/* Lets the peer open another stream in the place of this one, once. */
+void mt_conn_return_stream(struct mt_stream *s);
+void mt_conn_add_given_up(struct mt_stream *s);
+void mt_conn_remove_given_up(struct mt_stream *s);
+/* Returns streams that were given up so long ago that they should have ended. */
+void mt_conn_write_off(struct mt_conn *c);
 
 /* conn_callbacks.c */
 const ngtcp2_callbacks *mt_conn_callbacks(bool server);
@@ -224,6 +251,8 @@ int mt_endpoint_new_cid(struct mt_endpoint *ep, ngtcp2_cid *cid) MT_MUST_CHECK;
 /* accept.c: a packet whose id nobody owns */
 void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *path,
 	const ngtcp2_version_cid *vc, const uint8_t *data, size_t len, struct mt_conn **accepted);
+void mt_endpoint_send_retry(
+	struct mt_endpoint *ep, const struct mt_path *path, const uint8_t *data, size_t len);
 void mt_endpoint_send_version_negotiation(struct mt_endpoint *ep, const struct mt_path *path,
 	const ngtcp2_version_cid *vc, size_t len);
 int mt_endpoint_derive_secrets(struct mt_endpoint *ep) MT_MUST_CHECK;

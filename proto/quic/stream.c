@@ -79,10 +79,10 @@ void mt_stream_free(struct mt_stream *s)
 	drop_tx(s);
 	if (c) {
 		mt_stream_set_sendable(s, false);
+		mt_conn_remove_given_up(s);
 		TAILQ_REMOVE(&c->streams, s, of_conn);
-		if (s->by_peer && c->qc) {
-			ngtcp2_conn_extend_max_streams_bidi(c->qc, 1);
-			mt_conn_mark_dirty(c);
+		if (c->qc) {
+			mt_conn_return_stream(s);
 		}
 	}
 	mt_mem_release(s->ep->cfg.mem, s);
@@ -133,6 +133,14 @@ void mt_stream_set_sendable(struct mt_stream *s, bool sendable)
 	} else {
 		TAILQ_REMOVE(&s->conn->sendable, s, sendable);
 	}
+}
+
+/* A FIN alone needs no credit: it does not wait behind streams that do. */
+static void put_first(struct mt_stream *s)
+{
+	mt_stream_set_sendable(s, true);
+	TAILQ_REMOVE(&s->conn->sendable, s, sendable);
+	TAILQ_INSERT_HEAD(&s->conn->sendable, s, sendable);
 }
 
 void mt_stream_set_blocked(struct mt_stream *s)
@@ -190,6 +198,10 @@ void mt_stream_on_acked(struct mt_stream *s, size_t len)
 	size_t n;
 
 	s->tx_base += len;
+	if (s->tx_over) {
+		return; /* dropped and discounted already */
+	}
+	s->conn->tx_unacked -= len;
 	while (len > 0 && (chunk = s->tx_head)) {
 		n = chunk->len - chunk->off;
 		if (len < n) {
@@ -244,6 +256,7 @@ void mt_stream_on_sent(struct mt_stream *s, size_t len, bool fin)
 		s->tx_cur_off = 0;
 	}
 	s->tx_sent += len;
+	s->conn->tx_unacked += len;
 	s->conn->info.bytes_sent += len;
 	if (fin) {
 		s->tx_fin_sent = true;
@@ -265,11 +278,19 @@ void mt_stream_on_reset(struct mt_stream *s, uint64_t code)
 	mt_stream_raise(s, MT_EV_RESET);
 }
 
-void mt_stream_on_stop(struct mt_stream *s, uint64_t code)
+/* Our direction is reset: ngtcp2 sends none of it again, acknowledged or not. */
+static void end_tx(struct mt_stream *s)
 {
 	s->tx_over = true;
-	s->stop_code = code;
+	s->conn->tx_unacked -= s->tx_sent - s->tx_base;
+	drop_tx(s);
 	mt_stream_set_sendable(s, false);
+}
+
+void mt_stream_on_stop(struct mt_stream *s, uint64_t code)
+{
+	end_tx(s);
+	s->stop_code = code;
 	mt_stream_raise(s, MT_EV_STOP);
 }
 
@@ -298,6 +319,7 @@ void mt_stream_detach(struct mt_stream *s, int err)
 	struct mt_conn *c = s->conn;
 
 	mt_stream_set_sendable(s, false);
+	mt_conn_remove_given_up(s);
 	TAILQ_REMOVE(&c->streams, s, of_conn);
 	s->conn = NULL;
 	drop_tx(s);
@@ -505,7 +527,7 @@ int mt_stream_send(struct mt_stream *s, const void *data, size_t len)
 		mt_stream_commit(s, 0);
 		return -ENOMEM;
 	}
-	for (size_t i = 0; done < len; i++) {
+	for (size_t i = 0; i < pieces && done < len; i++) {
 		n = len - done < iov[i].iov_len ? len - done : iov[i].iov_len;
 		memcpy(iov[i].iov_base, from + done, n);
 		done += n;
@@ -520,7 +542,11 @@ void mt_stream_send_fin(struct mt_stream *s)
 		return;
 	}
 	s->tx_fin = true;
-	mt_stream_set_sendable(s, true);
+	if (s->tx_sent == s->tx_end) {
+		put_first(s);
+	} else {
+		mt_stream_set_sendable(s, true);
+	}
 }
 
 void mt_stream_reset(struct mt_stream *s, uint64_t app_code)
@@ -528,13 +554,12 @@ void mt_stream_reset(struct mt_stream *s, uint64_t app_code)
 	if (s->tx_over || s->closed || !s->conn) {
 		return;
 	}
-	s->tx_over = true;
-	mt_stream_set_sendable(s, false);
 	if (s->conn->qc) {
 		/* Fails only without memory; the next write reports that. */
 		(void)ngtcp2_conn_shutdown_stream_write(s->conn->qc, 0, s->id, app_code);
 		mt_conn_mark_dirty(s->conn);
 	}
+	end_tx(s);
 }
 
 uint64_t mt_stream_acked_bytes(const struct mt_stream *s)
@@ -559,5 +584,7 @@ void mt_stream_release(struct mt_stream *s, uint64_t app_code)
 	s->events = 0;
 	if (s->closed || !s->conn) {
 		bury(s);
+	} else if (s->rx_over) {
+		mt_conn_add_given_up(s);
 	}
 }

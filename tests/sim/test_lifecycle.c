@@ -1,8 +1,9 @@
 /* links: tests/sim/sim.c tests/sim/echo.c proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c
- * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/endpoint.c proto/quic/expiry.c
- * proto/quic/mem.c proto/quic/stream.c proto/quic/tls.c proto/quic/tls_verify.c
- * proto/quic/identity.c store/pki.c store/pki_check.c proto/wire/addr.c proto/wire/bytes.c
- * proto/wire/encode.c proto/wire/err.c
+ * proto/quic/conn_new.c proto/quic/conn_callbacks.c proto/quic/conn_write.c
+ * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/mem.c proto/quic/stream.c
+ * proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c store/pki.c
+ * store/pki_check.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
+ * proto/wire/err.c
  */
 #include "proto/quic/impl.h"
 #include "proto/wire/request.h"
@@ -61,11 +62,12 @@ static void test_close_by_server_cuts_streams(void **state)
 
 static void test_identity_refused(void **state)
 {
-	static const int alerts[] = {GNUTLS_A_ACCESS_DENIED, GNUTLS_A_CERTIFICATE_REVOKED};
+	static const int alerts[] = {GNUTLS_A_ACCESS_DENIED, GNUTLS_A_CERTIFICATE_REVOKED,
+		GNUTLS_A_CERTIFICATE_REQUIRED};
 	struct echo e;
 
 	(void)state;
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < sizeof(alerts) / sizeof(alerts[0]); i++) {
 		echo_init(&e, 3);
 		e.authorize_alert = alerts[i];
 		e.conn = sim_connect(&e.sim);

@@ -1,8 +1,9 @@
 /* links: tests/sim/sim.c tests/sim/echo.c proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c
- * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/endpoint.c proto/quic/expiry.c
- * proto/quic/mem.c proto/quic/stream.c proto/quic/tls.c proto/quic/tls_verify.c
- * proto/quic/identity.c store/pki.c store/pki_check.c proto/wire/addr.c proto/wire/bytes.c
- * proto/wire/encode.c proto/wire/err.c
+ * proto/quic/conn_new.c proto/quic/conn_callbacks.c proto/quic/conn_write.c
+ * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/mem.c proto/quic/stream.c
+ * proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c store/pki.c
+ * store/pki_check.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
+ * proto/wire/err.c
  */
 #include "proto/quic/impl.h"
 #include "tests/sim/echo.h"
@@ -161,6 +162,36 @@ static void test_early_datagram(void **state)
 	echo_deinit(&e);
 }
 
+/* A full chunk is acknowledged after the next one was filled and before anything of that was sent.
+ */
+static void test_acknowledged_up_to_the_unsent(void **state)
+{
+	static const uint8_t zeros[MT_CHUNK_BYTES];
+	struct mt_stream *s;
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 9);
+	echo_connect(&e);
+	assert_int_equal(mt_conn_open_stream(e.conn, &s), 0);
+	assert_int_equal(mt_stream_send(s, zeros, sizeof(zeros)), 0);
+	while (s->tx_sent < sizeof(zeros)) {
+		(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_MS);
+	}
+	assert_true(s->tx_base < s->tx_sent);
+	e.sim.client.blocked = true;
+	assert_int_equal(mt_stream_send(s, zeros, 1), 0);
+	while (s->tx_base < sizeof(zeros)) {
+		(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_MS);
+	}
+	e.sim.client.blocked = false;
+	(void)mt_endpoint_flush(e.sim.client.ep, e.sim.now_ns);
+	(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_S);
+	assert_int_equal(mt_stream_readable(s), sizeof(zeros) + 1);
+	mt_stream_release(s, 0);
+	echo_deinit(&e);
+}
+
 /* Long enough for several congestion epochs and for every window to have grown to its end. */
 static void test_long_transfer(void **state)
 {
@@ -184,6 +215,7 @@ int main(void)
 		cmocka_unit_test(test_back_pressure),
 		cmocka_unit_test(test_datagram_echo),
 		cmocka_unit_test(test_early_datagram),
+		cmocka_unit_test(test_acknowledged_up_to_the_unsent),
 		cmocka_unit_test(test_long_transfer),
 	};
 

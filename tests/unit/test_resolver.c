@@ -220,6 +220,32 @@ static void test_lookup_shares_a_query(void **state)
 	}
 }
 
+static void test_lookup_localhost_asks_nobody(void **state)
+{
+	static const char *const names[] = {
+		"localhost", "LocalHost.", "a.localhost", "a.b.LOCALHOST."};
+	static const char *const others[] = {"notlocalhost", "localhost.example"};
+	struct fixture *f = *state;
+	const struct mt_addr *addrs = NULL;
+	size_t count = 0;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		assert_int_equal(mt_resolver_lookup(f->resolver, &f->askers[0].request, names[i],
+					 strlen(names[i]), &addrs, &count),
+			0);
+		assert_int_equal(count, 2);
+		assert_true(mt_addr_is_loopback(&addrs[0]) && mt_addr_is_loopback(&addrs[1]));
+		assert_int_not_equal(addrs[0].sa.sa_family, addrs[1].sa.sa_family);
+	}
+	assert_int_equal(f->queries, 0);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(mt_resolver_lookup(f->resolver, &f->askers[i].request, others[i],
+					 strlen(others[i]), &addrs, &count),
+			MT_E_AGAIN);
+		mt_resolve_cancel(&f->askers[i].request);
+	}
+}
+
 static void test_lookup_unknown_name(void **state)
 {
 	struct fixture *f = *state;
@@ -273,6 +299,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_lookup_both_families_then_cached, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lookup_shares_a_query, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lookup_localhost_asks_nobody, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lookup_unknown_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lookup_beside_black_holes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_from_on_done, setup, teardown),
