@@ -32,6 +32,7 @@ static const struct mt_verb table[] = {
 	{"access.add", MT_RIGHTS_ADMIN, mt_verb_access_add},
 	{"access.remove", MT_RIGHTS_ADMIN, mt_verb_access_remove},
 	{"cert.import", MT_RIGHTS_ADMIN, mt_verb_cert_import},
+	{"cert.renew", MT_RIGHTS_ADMIN, mt_verb_cert_renew},
 	{"kick", MT_RIGHTS_ADMIN, mt_verb_kick},
 	{"backup", MT_RIGHTS_ADMIN, mt_verb_backup},
 	{"restore.begin", MT_RIGHTS_ADMIN, mt_verb_restore_begin},

@@ -54,6 +54,7 @@ void mt_verb_client_kick(struct mt_appliance *a, json_t *args, struct mt_reply *
 
 void mt_verb_cert_show(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_cert_import(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_cert_renew(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 
 /* A backup travels as text; what is to be put back comes in parts, since requests are short. */
 void mt_verb_backup(struct mt_appliance *a, json_t *args, struct mt_reply *reply);

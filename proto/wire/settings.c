@@ -149,6 +149,12 @@ static int parse_number(int64_t *out, const char *text, size_t len, const struct
 	return MT_E_MALFORMED;
 }
 
+int mt_setting_parse_number(
+	enum mt_setting_type type, const char *text, size_t len, int64_t *out)
+{
+	return parse_number(out, text, len, suffixes_of(type));
+}
+
 /* A size gets the suffix that leaves the smallest number, so that 8388608 reads as 8Mi and
  * 50000000 as 50M; whoever wrote either form finds it again.
  */
