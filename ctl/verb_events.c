@@ -10,8 +10,13 @@ static void print_value(const json_t *value)
 {
 	const char *text = json_string_value(value);
 
-	if (text == NULL) {
+	if (json_is_integer(value)) {
 		printf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
+		return;
+	}
+	if (text == NULL) {
+		/* A write that fails shows at the flush. */
+		(void)json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
 		return;
 	}
 	if (*text == '\0' || strpbrk(text, " \"=") != NULL) {

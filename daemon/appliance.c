@@ -175,7 +175,7 @@ static int init_handles(struct mt_appliance *a)
 		rv = uv_timer_init(a->loop, &a->retry); /* timers do not fail to initialise */
 	}
 	if (rv == 0) {
-		rv = uv_timer_init(a->loop, &a->daily);
+		rv = uv_timer_init(a->loop, &a->certs);
 	}
 	if (rv == 0) {
 		rv = uv_timer_init(a->loop, &a->accounting);
@@ -184,7 +184,7 @@ static int init_handles(struct mt_appliance *a)
 	mt_events_init(&a->events, a->loop, &a->inbox);
 	mt_trial_init(&a->trial, a->loop, a);
 	a->retry.data = a;
-	a->daily.data = a;
+	a->certs.data = a;
 	a->accounting.data = a;
 	return rv;
 }

@@ -67,7 +67,7 @@ struct mt_appliance {
 	struct mt_facts facts; /* the control thread's own copy of what is on the board */
 
 	uv_timer_t retry;
-	uv_timer_t daily;
+	uv_timer_t certs;
 	uv_timer_t accounting;
 	unsigned accounting_ticks;
 

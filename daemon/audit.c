@@ -196,6 +196,33 @@ static void write_entry(
 	json_decref(detail);
 }
 
+/* Changes of clients and rules are events too; those of settings and certificates tell more by
+ * themselves. */
+static void tell(struct mt_appliance *a, const struct mt_actor *actor, const char *verb,
+	const json_t *args, const json_t *detail)
+{
+	char user[MT_USER_TEXT_MAX];
+	char event[32];
+	size_t n = strlen(verb);
+
+	if ((strncmp(verb, "client.", 7) != 0 && strncmp(verb, "access.", 7) != 0) ||
+		n >= sizeof(event) || detail == NULL) {
+		return;
+	}
+	for (size_t i = 0; i <= n; i++) {
+		event[i] = verb[i];
+		if (event[i] == '.') {
+			event[i] = '_';
+		}
+	}
+	mt_events_add(&a->events, event,
+		json_pack("{s:s*, s:O*, s:O*, s:s, s:I}", "client",
+			event[0] == 'c' ? json_string_value(json_object_get(args, "name")) : NULL,
+			"changes", json_object_get(detail, "changes"), "rule",
+			json_object_get(detail, "rule"), "by", mt_control_user(user, actor->uid),
+			"uid", (json_int_t)actor->uid));
+}
+
 void mt_audit_record(struct mt_appliance *a, const struct mt_actor *actor, const char *verb,
 	const json_t *args, const json_t *before, const json_t *result)
 {
@@ -214,6 +241,7 @@ void mt_audit_record(struct mt_appliance *a, const struct mt_actor *actor, const
 		json_decref(detail); /* every value was so already */
 		return;
 	}
+	tell(a, actor, verb, args, detail);
 	write_entry(a, actor, verb, detail);
 }
 

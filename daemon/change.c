@@ -1,6 +1,7 @@
 #include "daemon/change.h"
 
 #include "daemon/appliance.h"
+#include "daemon/audit.h"
 #include "daemon/control_peer.h"
 #include "daemon/log.h"
 
@@ -301,10 +302,27 @@ static void reverted(void *user, bool cancelled)
 	(void)cancelled;
 }
 
+/* {"changes": {KEY: [OLD, NEW]}}, as the audit trail has it. NULL without memory. */
+static json_t *changes_json(const struct mt_settings *before, const struct mt_change *change)
+{
+	json_t *changes = json_object();
+
+	for (size_t i = 0; i < MT_SETTING_COUNT; i++) {
+		if (change->named[i] &&
+			json_object_set_new(changes, mt_settings_table()[i].key,
+				json_pack("[s, s]", before->text[i], change->next.text[i])) != 0) {
+			json_decref(changes);
+			return NULL;
+		}
+	}
+	return json_pack("{s:o}", "changes", changes);
+}
+
 static void on_over(uv_timer_t *timer)
 {
 	struct mt_appliance *a = timer->data;
-	struct mt_change change = {.next = a->settings, .uid = a->trial.uid};
+	struct mt_settings before = a->settings;
+	struct mt_change change = {.next = before, .uid = a->trial.uid};
 	char why[MT_WHY_MAX] = "";
 	char next[MT_WHY_MAX] = "";
 	int rv;
@@ -317,7 +335,9 @@ static void on_over(uv_timer_t *timer)
 		}
 	}
 	rv = apply(a, &change, KIND_REVERT, reverted, NULL, why, sizeof(why), next, sizeof(next));
-	if (rv != 0) {
+	if (rv == 0) {
+		mt_audit_record_own(a, "revert", changes_json(&before, &change));
+	} else {
 		mt_log(MT_LOG_ERROR, "revert_failed", MT_LOG_TEXT("error", why),
 			MT_LOG_TEXT("next", "restart the daemon: it starts with the old values"));
 		if (rv != MT_E_AGAIN) {

@@ -52,6 +52,37 @@ static int ensure_ca(struct mt_store *store, char **cert, char **key, bool *chan
 	return rv;
 }
 
+static int make_server(struct mt_store *store, const char *ca_cert, const char *ca_key)
+{
+	char *chain = NULL;
+	char *key = NULL;
+	int rv = mt_pki_make_server(ca_cert, ca_key, &chain, &key);
+
+	if (rv == 0) {
+		rv = mt_store_cert_put(store, MT_CERT_SERVER, chain, key);
+	}
+	free(chain);
+	free_secret(key);
+	return rv;
+}
+
+int mt_publish_renew_server(struct mt_store *store, char *why, size_t why_cap)
+{
+	char *ca_cert = NULL;
+	char *ca_key = NULL;
+	int rv = mt_store_cert_get(store, MT_CERT_CA, &ca_cert, &ca_key);
+
+	if (rv == 0) {
+		rv = make_server(store, ca_cert, ca_key);
+	}
+	if (rv != 0) {
+		rv = explain(rv, store, "the server certificate", why, why_cap);
+	}
+	free(ca_cert);
+	free_secret(ca_key);
+	return rv;
+}
+
 int mt_publish_ensure_certs(struct mt_store *store, bool *changed, char *why, size_t why_cap)
 {
 	char *ca_cert = NULL;
@@ -67,14 +98,7 @@ int mt_publish_ensure_certs(struct mt_store *store, bool *changed, char *why, si
 	}
 	rv = made ? MT_E_NOT_FOUND : mt_store_cert_get(store, MT_CERT_SERVER, &chain, &key);
 	if (rv == MT_E_NOT_FOUND || (rv == 0 && runs_out(chain))) {
-		free_secret(key);
-		free(chain);
-		key = NULL;
-		chain = NULL;
-		rv = mt_pki_make_server(ca_cert, ca_key, &chain, &key);
-		if (rv == 0) {
-			rv = mt_store_cert_put(store, MT_CERT_SERVER, chain, key);
-		}
+		rv = make_server(store, ca_cert, ca_key);
 		made = true;
 	}
 	if (rv != 0) {

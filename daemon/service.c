@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#define DAY_MS (24u * 3600 * 1000)
+#define CERTS_MS (3600u * 1000) /* between looks at the certificate's dates */
 
 static unsigned wanted_workers(const struct mt_appliance *a)
 {
@@ -35,6 +35,7 @@ static void run_drained(struct mt_message_node *node, void *receiver)
 	a->facts.state = MT_STATE_DRAINED;
 	mt_appliance_post_facts(a);
 	mt_log(MT_LOG_INFO, "drained");
+	mt_events_add(&a->events, "drained", json_object());
 	if (a->on_drained != NULL) {
 		a->on_drained(a->on_drained_user);
 	}
@@ -318,7 +319,7 @@ static void on_accounting(uv_timer_t *timer)
 	}
 }
 
-static void on_daily(uv_timer_t *timer)
+static void on_certs(uv_timer_t *timer)
 {
 	struct mt_appliance *a = timer->data;
 	char why[MT_WHY_MAX];
@@ -328,6 +329,8 @@ static void on_daily(uv_timer_t *timer)
 	if (rv == 0 && changed) {
 		rv = mt_appliance_republish(a, true, NULL, NULL, why, sizeof(why));
 		mt_log(MT_LOG_INFO, "certificate_renewed");
+		mt_events_add(&a->events, "certificate_renewed",
+			json_pack("{s:s}", "reason", "it was about to expire"));
 	}
 	if (rv != 0) {
 		mt_log(MT_LOG_ERROR, "certificate_renewal_failed", MT_LOG_TEXT("error", why));
@@ -348,7 +351,7 @@ void mt_appliance_start(struct mt_appliance *a)
 	mt_appliance_post_facts(a);
 	/* These fail only for closing handles. */
 	(void)uv_timer_start(&a->retry, on_retry, MT_RETRY_MS, MT_RETRY_MS);
-	(void)uv_timer_start(&a->daily, on_daily, DAY_MS, DAY_MS);
+	(void)uv_timer_start(&a->certs, on_certs, CERTS_MS, CERTS_MS);
 	(void)uv_timer_start(
 		&a->accounting, on_accounting, MT_ACCOUNTS_TICK_MS, MT_ACCOUNTS_TICK_MS);
 }
@@ -370,7 +373,7 @@ void mt_appliance_stop(struct mt_appliance *a)
 		mt_hosts_watch_stop(&a->watch);
 	}
 	uv_close((uv_handle_t *)&a->retry, NULL);
-	uv_close((uv_handle_t *)&a->daily, NULL);
+	uv_close((uv_handle_t *)&a->certs, NULL);
 	uv_close((uv_handle_t *)&a->accounting, NULL);
 	save_accounts(a); /* the workers have ended: these are the last numbers */
 	uv_close((uv_handle_t *)&a->trial.timer, NULL);
@@ -405,6 +408,7 @@ void mt_appliance_drain(struct mt_appliance *a, void (*on_drained)(void *user), 
 	if (first && !empty) {
 		a->facts.state = MT_STATE_DRAINING;
 		mt_log(MT_LOG_INFO, "draining");
+		mt_events_add(&a->events, "draining", json_object());
 		rv = mt_appliance_ask(a, -1, &ops, NULL);
 		if (rv != 0) {
 			mt_log(MT_LOG_ERROR, "drain_failed", MT_LOG_TEXT("error", mt_strerror(rv)));

@@ -38,6 +38,7 @@ HANDLER(mt_verb_client_revoke)
 HANDLER(mt_verb_client_remove)
 HANDLER(mt_verb_cert_show)
 HANDLER(mt_verb_cert_import)
+HANDLER(mt_verb_cert_renew)
 HANDLER(mt_verb_backup)
 HANDLER(mt_verb_restore_begin)
 HANDLER(mt_verb_restore_part)
@@ -96,7 +97,7 @@ static void test_verbs_that_change_need_full_rights(void **state)
 {
 	static const char *const changing[] = {"set", "reset", "client.add", "client.revoke",
 		"client.remove", "cert.import", "kick", "drain", "backup", "restore.begin",
-		"restore.part", "restore.finish", "confirm"};
+		"restore.part", "restore.finish", "confirm", "cert.renew"};
 	static const char *const reading[] = {"status", "stats", "version", "connections", "get",
 		"describe", "client.list", "cert.show", "audit", "doctor", "events"};
 	size_t count;
