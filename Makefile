@@ -16,11 +16,13 @@ DESTDIR ?=
 # BUILD       the build folder, default build or build/<variant>
 # HARDENING   compiler and linker hardening; empty switches it off
 # FUZZ_SECONDS   how long `make fuzz` runs each target
+# CRASH_ROUNDS   how often `make test-crash` kills the daemon
 # MYTUNNEL_TESTS parts of names of the integration tests to run; empty: all
 SANITIZE     ?=
 WERROR       ?=
 V            ?= 0
 FUZZ_SECONDS ?= 20
+CRASH_ROUNDS ?= 1000
 MYTUNNEL_TESTS ?=
 CFLAGS       ?= -O2 -g
 LDFLAGS      ?=
@@ -91,7 +93,7 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit sim test-programs bench fuzz integration check test test-full tsan demo lint format install uninstall \
+.PHONY: all unit sim test-programs bench fuzz integration check test test-full test-crash tsan demo lint format install uninstall \
 	dist deps clean help FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
@@ -223,6 +225,12 @@ test: deps
 ## test-full  check with the large transfers (2 GiB each way)
 test-full:
 	$(Q)MYTUNNEL_FULL=1 $(MAKE) --no-print-directory check
+
+## test-crash  kill -9 at 1,000 random instants (CRASH_ROUNDS), in the midst of changes and traffic
+test-crash: all
+	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) \
+		MYTUNNEL_CRASH_ROUNDS=$(CRASH_ROUNDS) MYTUNNEL_LIMIT=3600 \
+		$(PYTHON) tests/integration/run.py crash.killed
 
 ## tsan       check under ThreadSanitizer
 tsan:
