@@ -69,7 +69,7 @@ put(struct canvas *c, const char *style, const char *format, ...)
 	/* Erased first: behind a full line the cursor still stands on its last character. */
 	fprintf(c->out, "\033[K%s%.*s%s%s", c->view->color ? style : "", (int)c->view->columns,
 		text, c->view->color && *style != '\0' ? PLAIN : "",
-		++c->line < c->view->lines ? "\r\n" : "");
+		++c->line < c->view->lines ? "\n" : "");
 }
 
 static uint64_t number(const json_t *object, const char *key)

@@ -36,5 +36,5 @@ struct mt_top_view {
 };
 
 /* Writes exactly `lines` lines of at most `columns` characters, each begun by "\033[K" and all but
- * the last ended by "\r\n". 0 or -ENOMEM. `*rows` is how many rows there are in all. */
+ * the last ended by "\n". 0 or -ENOMEM. `*rows` is how many rows there are in all. */
 int mt_top_draw(FILE *out, const struct mt_top_view *view, size_t *rows);
