@@ -32,10 +32,8 @@ void mt_net_of(struct mt_net *out, const struct mt_addr *addr, unsigned bits)
 	ip = bytes_of(&out->addr, &all);
 	bits = bits < all ? bits : all;
 	out->bits = (uint8_t)bits;
-	for (unsigned i = 0; i < all / 8; i++) {
-		if (i >= bits / 8) {
-			ip[i] &= i == bits / 8 ? (uint8_t)(0xff00u >> bits % 8) : 0;
-		}
+	for (unsigned i = bits / 8; i < all / 8; i++) {
+		ip[i] = (uint8_t)(ip[i] & (i == bits / 8 ? 0xff00u >> bits % 8 : 0));
 	}
 }
 
