@@ -549,6 +549,12 @@ void mt_relay_set_account(struct mt_relay *relay, struct mt_account *account)
 	relay->to_client.of[0] = account != NULL ? &account->to_client : NULL;
 }
 
+void mt_relay_set_rate(struct mt_relay *relay, struct mt_rate *rate)
+{
+	relay->from_client.of[1] = &rate->from_client;
+	relay->to_client.of[1] = &rate->to_client;
+}
+
 void mt_relay_count(struct mt_relay *relay)
 {
 	if (relay->account != NULL) {

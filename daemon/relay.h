@@ -6,6 +6,7 @@
 
 #include "daemon/account.h"
 #include "daemon/env.h"
+#include "daemon/rate.h"
 #include "proto/quic/conn.h"
 #include "proto/wire/err.h"
 
@@ -23,6 +24,8 @@ int mt_relay_new(struct mt_relay **out, struct mt_env *env, struct mt_conn *conn
 	const char *client) MT_MUST_CHECK;
 /* Whose limits hold and whom its traffic counts for from now on; borrowed, NULL: nobody. */
 void mt_relay_set_account(struct mt_relay *relay, struct mt_account *account);
+/* What the connection may carry; borrowed, outlives the relay. */
+void mt_relay_set_rate(struct mt_relay *relay, struct mt_rate *rate);
 /* Tells the account what has passed since the last time. */
 void mt_relay_count(struct mt_relay *relay);
 void mt_relay_free(struct mt_relay *relay); /* NULL is allowed */

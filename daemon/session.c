@@ -152,11 +152,18 @@ struct mt_session *mt_session_new(
 		mt_count(&env->counters->errors, 1);
 		return NULL;
 	}
+	s->rate = mt_rate_new(env->mem);
+	if (s->rate == NULL) {
+		mt_count(&env->counters->errors, 1);
+		mt_mem_release(env->mem, s);
+		return NULL;
+	}
 	s->env = env;
 	s->conn = conn;
 	s->connected_at = (int64_t)time(NULL);
 	s->farewell.on_due = on_farewell;
 	mt_tunnels_init(&s->tunnels, env, s->client, on_channel, s);
+	s->tunnels.rate = s->rate;
 	/* The rules may have changed since the handshake; mt_session_recheck then ends it. */
 	(void)take_identity(s, mt_conn_fingerprint(conn));
 	LIST_INSERT_HEAD(list, s, of_worker);
@@ -184,6 +191,7 @@ void mt_session_receive_datagram(struct mt_session *s, const uint8_t *data, size
 			return;
 		}
 		mt_relay_set_account(s->relay, s->account);
+		mt_relay_set_rate(s->relay, s->rate);
 	}
 	mt_relay_receive(s->relay, data, len);
 }
@@ -202,6 +210,8 @@ void mt_session_recheck(struct mt_session *s, enum mt_recheck how)
 	if (s->closing) {
 		return;
 	}
+	mt_rate_set(s->rate, mt_settings_int(&s->env->snapshot->settings,
+				     MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN));
 	code = take_identity(s, s->has_identity ? s->fingerprint : NULL);
 	if (code != MT_APP_NONE) {
 		mt_session_close(s, code, mt_app_code_text(code));
@@ -268,6 +278,7 @@ void mt_session_free(struct mt_session *s)
 	mt_tunnels_abandon(&s->tunnels);
 	drop_account(s);
 	mt_relay_free(s->relay);
+	mt_rate_unref(s->rate);
 	mt_channel_free(s->channel, MT_APP_NONE);
 	mt_conn_set_user(s->conn, NULL);
 	LIST_REMOVE(s, of_worker);

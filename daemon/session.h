@@ -26,6 +26,7 @@ struct mt_session {
 	bool has_identity;
 	struct mt_account *account; /* referenced; NULL without identity */
 	bool counted;               /* among the account's connections */
+	struct mt_rate *rate;
 	int64_t expires_at;         /* Unix seconds; 0: never */
 	char client[MT_NAME_MAX + 1]; /* empty without identity */
 	int64_t connected_at;         /* Unix seconds */

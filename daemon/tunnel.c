@@ -33,6 +33,7 @@ struct mt_tunnel {
 	struct mt_env *env;
 	struct mt_tunnels *set;   /* NULL once the connection has gone */
 	struct mt_account *account; /* referenced; NULL: none */
+	struct mt_rate *rate;       /* referenced */
 	struct mt_stream *stream; /* the pump's in STAGE_PUMP */
 	enum stage stage;
 	bool open; /* counted in tunnels_open */
@@ -143,6 +144,7 @@ static void free_tunnel(struct mt_tunnel *t)
 		t->set->bytes_sent += t->counted_out;
 	}
 	mt_account_unref(t->account);
+	mt_rate_unref(t->rate);
 	mt_mem_release(env->mem, t);
 	if (was_open && --env->tunnels_open == 0 && env->on_idle != NULL) {
 		env->on_idle(env->user);
@@ -195,8 +197,9 @@ static void start_pump(struct mt_tunnel *t, int fd)
 	const struct mt_pump_config config = {
 		.poller = t->env->poller,
 		.pacer = t->env->pacer,
-		.to_stream = {{account != NULL ? &account->to_client : NULL}},
-		.to_socket = {{account != NULL ? &account->from_client : NULL}},
+		.to_stream = {{account != NULL ? &account->to_client : NULL, &t->rate->to_client}},
+		.to_socket = {{account != NULL ? &account->from_client : NULL,
+			&t->rate->from_client}},
 		.stream = t->stream,
 		.fd = fd,
 		.on_end = on_pump_end,
@@ -471,6 +474,7 @@ void mt_tunnels_accept(struct mt_tunnels *set, struct mt_stream *stream)
 	t->env = env;
 	t->set = set;
 	t->account = set->account != NULL ? mt_account_ref(set->account) : NULL;
+	t->rate = mt_rate_ref(set->rate);
 	t->stream = stream;
 	t->stage = STAGE_HEADER;
 	t->deadline.on_due = on_deadline;

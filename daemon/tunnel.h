@@ -6,6 +6,7 @@
 
 #include "daemon/account.h"
 #include "daemon/env.h"
+#include "daemon/rate.h"
 #include "proto/quic/stream.h"
 #include "proto/wire/err.h"
 
@@ -20,6 +21,7 @@ struct mt_tunnels {
 	struct mt_tunnel_list list;
 	const char *client;      /* its name, empty without identity; borrowed */
 	struct mt_account *account; /* that new tunnels count for; borrowed, NULL without identity */
+	struct mt_rate *rate;       /* of the connection; borrowed */
 	uint64_t bytes_received;    /* of tunnels that have ended */
 	uint64_t bytes_sent;
 	/* A stream turned out to be a control channel; its type byte is consumed. Taken. */

@@ -188,6 +188,17 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.help = "New connections admitted in a second, over all workers",
 	},
 	{
+		.id = MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN,
+		.key = "limits.max_bandwidth_per_conn",
+		.type = MT_SETTING_SIZE,
+		.unit = "bits per second",
+		.minimum = 0,
+		.maximum = INT64_C(100000000000),
+		.initial = "0",
+		.applies = MT_APPLIES_LIVE,
+		.help = "Payload of one connection, each direction on its own; 0 sets no limit",
+	},
+	{
 		.id = MT_SET_ACCESS_REQUIRE_IDENTITY,
 		.key = "access.require_identity",
 		.type = MT_SETTING_BOOL,

@@ -36,6 +36,7 @@ CHANGES = {
     "logging.format": "pretty",
     "logging.access": "on",
     "limits.max_new_conn_per_sec": "500",
+    "limits.max_bandwidth_per_conn": "500M",
     "access.require_identity": "off",
     "access.allow_private": "on",
 }
@@ -132,7 +133,7 @@ def test_every_key_under_load():
     with Server() as server:
         clients = [server.client(), server.client()]
         keys = {row["key"] for row in server.json("get")["settings"]}
-        assert keys - set(CHANGES) <= {"limits.max_bandwidth_per_conn"}, keys ^ set(CHANGES)
+        assert keys == set(CHANGES), keys ^ set(CHANGES)
         with Trickle(clients, LOAD) as load:
             for key, value in CHANGES.items():
                 start = time.monotonic()
@@ -520,6 +521,63 @@ def test_access_log():
         server.ctl("set", "logging.access", "off")
         once()
         assert server.process.text().count("tunnel_closed") == 1
+
+
+class Flood:
+    """One download that goes on until the end, and how much has come."""
+
+    def __init__(self, client):
+        self.target = TcpTarget(self._send)
+        self.client = client
+        self.count = 0
+
+    @staticmethod
+    def _send(sock, _):
+        with sock, contextlib.suppress(OSError):
+            while True:
+                sock.sendall(bytes(1 << 16))
+
+    def _receive(self, sock):
+        with contextlib.suppress(OSError):
+            while data := sock.recv(1 << 16):
+                self.count += len(data)
+
+    def __enter__(self):
+        self.target.__enter__()
+        self.socket = socks.connect(self.client.port, "127.0.0.1", self.target.port)
+        threading.Thread(target=self._receive, args=(self.socket,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        self.target.__exit__()
+
+    def rate(self, seconds):
+        """Bits a second over so long."""
+        start, before = time.monotonic(), self.count
+        time.sleep(seconds)
+        return (self.count - before) * 8 / (time.monotonic() - start)
+
+
+def test_max_bandwidth_per_conn():
+    """A running download slows down, and speeds up again; both of a connection share it."""
+    with Server() as server:
+        client = server.client()
+        with Flood(client) as first, Flood(client) as second:
+            wait_until(lambda: first.count > 1 << 22, what="a fast download")
+            free = first.rate(1)
+            server.ctl("set", "limits.max_bandwidth_per_conn", "8M")
+            # What is on its way already comes first.
+            wait_until(lambda: first.rate(0.5) + second.rate(0.5) < 12e6, what="the limit")
+            start = time.monotonic()
+            before = first.count + second.count
+            time.sleep(4)
+            both = (first.count + second.count - before) * 8 / (time.monotonic() - start)
+            assert 7.2e6 < both < 8.8e6, both
+            server.ctl("reset", "limits.max_bandwidth_per_conn")
+            wait_until(lambda: first.rate(0.5) > min(free / 3, 50e6), what="the old speed")
 
 
 def test_max_new_conn_per_sec():
