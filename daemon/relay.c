@@ -9,9 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <uv.h>
 
-#define PACKET_BYTES   1500 /* for the number of datagrams that a limit lets through */
 #define BATCHES_A_TURN 8 /* of one socket, then others have their turn */
 
 struct pending {
@@ -35,9 +33,7 @@ struct mt_relay {
 	struct mt_env *env;
 	struct mt_conn *conn;
 	const char *client;
-	struct mt_account *account; /* NULL: none */
-	struct mt_buckets from_client;
-	struct mt_buckets to_client;
+	struct mt_relay_meter meter;
 	struct mt_pacer_item paced;
 	struct relay_socket v4;
 	struct relay_socket v6;
@@ -46,10 +42,6 @@ struct mt_relay {
 	unsigned pending_count;
 	struct mt_deadline idle;
 	uint64_t active_ms; /* last traffic */
-	uint64_t bytes_received;
-	uint64_t bytes_sent;
-	uint64_t counted_in; /* that the account knows of */
-	uint64_t counted_out;
 };
 
 static bool has_socket(const struct mt_relay *r)
@@ -230,16 +222,10 @@ static void send_to(
 		mt_count(&r->env->counters->errors, 1);
 		return;
 	}
-	if (mt_buckets_are_limited(&r->from_client)) {
-		uint64_t now_ns = uv_hrtime();
-
-		if (mt_buckets_room(&r->from_client, now_ns) == 0) {
-			mt_count(&r->env->counters->udp_dropped_rate, 1);
-			return;
-		}
-		mt_buckets_charge(&r->from_client, len, now_ns);
+	if (!mt_relay_meter_admit(&r->meter, len)) {
+		mt_count(&r->env->counters->udp_dropped_rate, 1);
+		return;
 	}
-	r->bytes_received += len;
 	mt_relay_io_send(r->env->relay_io, &s->out, &target->addr, data, len);
 }
 
@@ -443,8 +429,7 @@ static void deliver(
 	if (rv == MT_E_TOO_LONG) {
 		mt_count(&counters->udp_dropped_size, 1);
 	} else if (rv == 0) {
-		r->bytes_sent += in->len;
-		mt_buckets_charge(&r->to_client, in->len, now_ns);
+		mt_relay_meter_sent(&r->meter, in->len, now_ns);
 		mt_count(&counters->udp_to_clients, 1);
 		mt_count(&counters->bytes_sent, in->len);
 	}
@@ -454,7 +439,6 @@ static void deliver(
 static void read_socket(struct relay_socket *s)
 {
 	struct mt_relay *r = s->relay;
-	const bool limited = mt_buckets_are_limited(&r->to_client);
 	uint64_t now_ms = mt_deadlines_now_ms(&r->env->deadlines);
 	uint64_t now_ns = 0;
 	const struct mt_relay_in *in = NULL;
@@ -468,18 +452,11 @@ static void read_socket(struct relay_socket *s)
 			s->waiting = true;
 			return;
 		}
-		if (limited) {
-			size_t bytes;
-
-			now_ns = uv_hrtime();
-			bytes = mt_buckets_room(&r->to_client, now_ns);
-			if (bytes == 0) {
-				s->waiting = true;
-				mt_pacer_wait(r->env->pacer, &r->paced, batch > 0);
-				return;
-			}
-			want = bytes / PACKET_BYTES < want ? 1 + bytes / PACKET_BYTES : want;
-			want = want < room ? want : room;
+		want = mt_relay_meter_window(&r->meter, want, &now_ns);
+		if (want == 0) {
+			s->waiting = true;
+			mt_pacer_wait(r->env->pacer, &r->paced, batch > 0);
+			return;
 		}
 		n = mt_relay_io_receive(r->env->relay_io, s->item.fd, want, &in);
 		for (int i = 0; i < n; i++) {
@@ -541,28 +518,9 @@ int mt_relay_new(
 	return 0;
 }
 
-void mt_relay_set_account(struct mt_relay *relay, struct mt_account *account)
+struct mt_relay_meter *mt_relay_meter(struct mt_relay *relay)
 {
-	mt_relay_count(relay);
-	relay->account = account;
-	relay->from_client.of[0] = account != NULL ? &account->from_client : NULL;
-	relay->to_client.of[0] = account != NULL ? &account->to_client : NULL;
-}
-
-void mt_relay_set_rate(struct mt_relay *relay, struct mt_rate *rate)
-{
-	relay->from_client.of[1] = &rate->from_client;
-	relay->to_client.of[1] = &rate->to_client;
-}
-
-void mt_relay_count(struct mt_relay *relay)
-{
-	if (relay->account != NULL) {
-		mt_account_count(relay->account, relay->bytes_received - relay->counted_in,
-			relay->bytes_sent - relay->counted_out);
-	}
-	relay->counted_in = relay->bytes_received;
-	relay->counted_out = relay->bytes_sent;
+	return &relay->meter;
 }
 
 void mt_relay_free(struct mt_relay *relay)
@@ -609,10 +567,10 @@ unsigned mt_relay_flows(const struct mt_relay *relay)
 
 uint64_t mt_relay_bytes_received(const struct mt_relay *relay)
 {
-	return relay->bytes_received;
+	return relay->meter.bytes_received;
 }
 
 uint64_t mt_relay_bytes_sent(const struct mt_relay *relay)
 {
-	return relay->bytes_sent;
+	return relay->meter.bytes_sent;
 }

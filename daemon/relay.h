@@ -4,9 +4,8 @@
  */
 #pragma once
 
-#include "daemon/account.h"
 #include "daemon/env.h"
-#include "daemon/rate.h"
+#include "daemon/relay_meter.h"
 #include "proto/quic/conn.h"
 #include "proto/wire/err.h"
 
@@ -22,12 +21,8 @@ struct mt_relay;
  * empty without identity; borrowed. */
 int mt_relay_new(struct mt_relay **out, struct mt_env *env, struct mt_conn *conn,
 	const char *client) MT_MUST_CHECK;
-/* Whose limits hold and whom its traffic counts for from now on; borrowed, NULL: nobody. */
-void mt_relay_set_account(struct mt_relay *relay, struct mt_account *account);
-/* What the connection may carry; borrowed, outlives the relay. */
-void mt_relay_set_rate(struct mt_relay *relay, struct mt_rate *rate);
-/* Tells the account what has passed since the last time. */
-void mt_relay_count(struct mt_relay *relay);
+/* The relay's own, to set before the first datagram: what it is given must outlive the relay. */
+struct mt_relay_meter *mt_relay_meter(struct mt_relay *relay);
 void mt_relay_free(struct mt_relay *relay); /* NULL is allowed */
 /* A datagram from the client, borrowed. Touches no stream and ends no connection, so it may be
  * called from mt_endpoint_events.on_datagram.

@@ -89,7 +89,7 @@ static void drop_account(struct mt_session *s)
 		return;
 	}
 	if (s->relay != NULL) {
-		mt_relay_set_account(s->relay, NULL);
+		mt_relay_meter_set_account(mt_relay_meter(s->relay), NULL);
 	}
 	s->tunnels.account = NULL;
 	if (s->counted) {
@@ -111,7 +111,7 @@ static void take_account(struct mt_session *s, struct mt_account *account)
 		s->counted = mt_account_enter(account, mt_conn_remote(s->conn));
 		s->tunnels.account = account;
 		if (s->relay != NULL) {
-			mt_relay_set_account(s->relay, account);
+			mt_relay_meter_set_account(mt_relay_meter(s->relay), account);
 		}
 	}
 }
@@ -190,8 +190,8 @@ void mt_session_receive_datagram(struct mt_session *s, const uint8_t *data, size
 			mt_count(&s->env->counters->errors, 1);
 			return;
 		}
-		mt_relay_set_account(s->relay, s->account);
-		mt_relay_set_rate(s->relay, s->rate);
+		mt_relay_meter_set_account(mt_relay_meter(s->relay), s->account);
+		mt_relay_meter_set_rate(mt_relay_meter(s->relay), s->rate);
 	}
 	mt_relay_receive(s->relay, data, len);
 }
@@ -230,7 +230,7 @@ void mt_session_recheck(struct mt_session *s, enum mt_recheck how)
 void mt_session_tick(struct mt_session *s, int64_t now)
 {
 	if (s->relay != NULL) {
-		mt_relay_count(s->relay);
+		mt_relay_meter_report(mt_relay_meter(s->relay));
 	}
 	if (s->closing || s->account == NULL) {
 		return;
