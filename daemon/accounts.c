@@ -267,6 +267,15 @@ static bool is_blank(const struct mt_account *a, const struct mt_store_usage *us
 	       usage->bytes_received + usage->bytes_sent == 0;
 }
 
+void mt_accounts_save_all(struct mt_accounts *t)
+{
+	for (size_t i = 0; i < t->slot_count; i++) {
+		if (t->slots[i] != NULL) {
+			t->slots[i]->stored.bytes_received = -1; /* like no usage */
+		}
+	}
+}
+
 int mt_accounts_save(struct mt_accounts *t, struct mt_store *store)
 {
 	struct mt_store_usage_row *rows = calloc(t->count + 1, sizeof(*rows));

@@ -45,6 +45,8 @@ void mt_account_usage(struct mt_account *account, struct mt_store_usage *out);
  */
 void mt_accounts_tick(struct mt_accounts *accounts, int64_t now,
 	void (*fn)(struct mt_account *account, void *user), void *user);
+/* The store is another one: the next save writes every account. */
+void mt_accounts_save_all(struct mt_accounts *accounts);
 /* Writes what has changed. On failure it is tried again with everything at the next call. */
 int mt_accounts_save(struct mt_accounts *accounts, struct mt_store *store) MT_MUST_CHECK;
 

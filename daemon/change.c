@@ -97,10 +97,26 @@ static int prepare_move(struct mt_appliance *a, struct mt_move *move,
 	return mt_move_prepare(move, a, addrs, count, why, why_cap, next, next_cap);
 }
 
+/* Builds from the store that the change comes with. */
+static int prepare(struct mt_appliance *a, struct mt_publication *p, const struct mt_change *change,
+	char *why, size_t why_cap)
+{
+	struct mt_store *live = a->store;
+	int rv;
+
+	if (change->restored != NULL) {
+		a->store = change->restored;
+	}
+	rv = mt_appliance_prepare(a, p, &change->next, change->restored != NULL, why, why_cap);
+	a->store = live;
+	return rv;
+}
+
 static int store_change(
 	struct mt_appliance *a, const struct mt_change *change, char *why, size_t why_cap)
 {
-	int rv = store(a, &change->next, change->named);
+	int rv = change->restored != NULL ? mt_store_candidate_adopt(a->store, change->restored)
+					  : store(a, &change->next, change->named);
 
 	if (rv != 0) {
 		(void)snprintf(why, why_cap, "%s",
@@ -119,7 +135,7 @@ static int make(struct mt_appliance *a, struct mt_publication *p, struct mt_move
 	int rv = mt_settings_check(&change->next, why, why_cap);
 
 	if (rv == 0) {
-		rv = mt_appliance_prepare(a, p, &change->next, false, why, why_cap);
+		rv = prepare(a, p, change, why, why_cap);
 	}
 	if (rv == 0) {
 		rv = prepare_move(a, move, &change->next, why, why_cap, next, next_cap);

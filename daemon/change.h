@@ -18,12 +18,16 @@
 #define MT_TRIAL_MAX_S 3600
 
 struct mt_appliance;
+struct mt_store;
 
 struct mt_change {
 	struct mt_settings next; /* the whole set */
 	bool named[MT_SETTING_COUNT];
 	unsigned trial_s; /* 0: for good */
 	uid_t uid;        /* who asked */
+	/* A restore: clients, rules and certificates too come from here, and it replaces the live
+	 * database; all keys are named. NULL: settings alone. Borrowed. */
+	struct mt_store *restored;
 };
 
 /* What is in force, but neither stored nor confirmed. */

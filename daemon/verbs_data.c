@@ -127,26 +127,30 @@ void mt_verb_restore_part(struct mt_appliance *a, json_t *args, struct mt_reply 
 }
 
 /* An answer that waits for the workers. */
-struct restored {
+struct mt_restore {
+	struct mt_appliance *appliance;
 	struct mt_reply *reply;
 	json_t *result;
 };
 
 static void on_restored(void *user, bool cancelled)
 {
-	struct restored *r = user;
+	struct mt_restore *r = user;
 
 	if (cancelled) {
 		json_decref(r->result);
 		mt_reply_error(r->reply, "stopping", "restored, but the daemon is stopping", "");
+	} else if (json_object_set_new(r->result, "clients",
+			   json_integer((json_int_t)r->appliance->snapshot->client_count)) != 0) {
+		json_decref(r->result);
+		mt_reply_result(r->reply, NULL);
 	} else {
 		mt_reply_result(r->reply, r->result);
 	}
 	free(r);
 }
 
-static json_t *restored_json(const struct mt_appliance *a, const struct mt_settings *next,
-	const struct mt_snapshot *snapshot)
+static json_t *restored_json(const struct mt_appliance *a, const struct mt_settings *next)
 {
 	const struct mt_setting *table = mt_settings_table();
 	json_t *changed = json_array();
@@ -167,79 +171,67 @@ static json_t *restored_json(const struct mt_appliance *a, const struct mt_setti
 		json_decref(restart);
 		return NULL;
 	}
-	return json_pack("{s:o, s:o, s:I}", "settings_changed", changed, "needs_restart", restart,
-		"clients", (json_int_t)snapshot->client_count);
+	return json_pack("{s:o, s:o}", "settings_changed", changed, "needs_restart", restart);
 }
 
-static bool same(const struct mt_settings *x, const struct mt_settings *y, enum mt_setting_id id)
+/* Totals that have been counted stay counted, whatever the backup says of them. */
+static void save_accounts(struct mt_appliance *a)
 {
-	return strcmp(x->text[id], y->text[id]) == 0;
-}
-
-/* Builds what the candidate asks for, from the candidate. */
-static int prepare(struct mt_appliance *a, struct mt_store *candidate, struct mt_publication *p,
-	char *why, size_t why_cap)
-{
-	struct mt_store *live = a->store;
-	struct mt_settings settings;
-	bool made = false;
-	int rv = mt_store_settings_load(candidate, &settings);
+	int rv = mt_accounts_save(&a->accounts, a->store);
 
 	if (rv != 0) {
-		(void)snprintf(why, why_cap, "%s", mt_store_error(candidate));
+		mt_log(MT_LOG_WARN, "traffic_not_saved",
+			MT_LOG_TEXT("error", mt_store_error(a->store)));
+	}
+}
+
+/* After a failure: limits and accounts by the live store again. */
+static void publish_again(struct mt_appliance *a)
+{
+	char why[MT_WHY_MAX];
+
+	if (mt_appliance_republish(a, false, NULL, NULL, why, sizeof(why)) != 0) {
+		mt_log(MT_LOG_ERROR, "publish_failed", MT_LOG_TEXT("error", why));
+	}
+}
+
+/* Checks the candidate, builds what it asks for, and puts it in force. */
+static int restore(struct mt_appliance *a, struct mt_store *candidate, struct mt_restore *r,
+	char *why, size_t why_cap, char *next, size_t next_cap)
+{
+	struct mt_change change = {.restored = candidate, .uid = mt_reply_uid(r->reply)};
+	bool made = false;
+	int rv = mt_store_settings_load(candidate, &change.next);
+
+	if (rv != 0) {
+		(void)snprintf(why, why_cap, "%s" STAYS, mt_store_error(candidate));
 		return rv;
 	}
 	rv = mt_publish_ensure_certs(candidate, &made, why, why_cap);
-	if (rv == 0) {
-		a->store = candidate;
-		rv = mt_appliance_prepare(a, p, &settings, true, why, why_cap);
-		a->store = live;
-	}
-	return rv;
-}
-
-/* Everything that can fail, up to the swap; afterwards only the workers are to be told. */
-static int swap(struct mt_appliance *a, const struct mt_upload *u, struct mt_publication *p,
-	char *why, size_t why_cap)
-{
-	struct mt_store *candidate = NULL;
-	bool moves = false;
-	char lost[MT_WHY_MAX];
-	int rv = mt_store_candidate_open(&candidate, a->store, u->image, u->filled, why, why_cap);
-
 	if (rv != 0) {
 		return rv;
 	}
-	rv = prepare(a, candidate, p, why, why_cap);
-	if (rv == 0) {
-		moves = !same(&p->settings, &a->settings, MT_SET_METRICS_ENABLED) ||
-			!same(&p->settings, &a->settings, MT_SET_METRICS_BIND_ADDR);
-		rv = moves ? mt_appliance_swap_web(a, &p->settings, why, why_cap) : 0;
+	memset(change.named, true, sizeof(change.named));
+	r->result = restored_json(a, &change.next);
+	save_accounts(a);
+	rv = mt_change_apply(a, &change, on_restored, r, why, why_cap, next, next_cap);
+	if (rv == 0 || rv == MT_E_AGAIN) {
+		mt_accounts_save_all(&a->accounts);
+		save_accounts(a);
+	} else {
+		publish_again(a);
 	}
-	if (rv == 0) {
-		rv = mt_store_candidate_adopt(a->store, candidate);
-		if (rv != 0) {
-			(void)snprintf(why, why_cap, "%s", mt_store_error(a->store));
-			if (moves &&
-				mt_appliance_swap_web(a, &a->settings, lost, sizeof(lost)) != 0) {
-				mt_log(MT_LOG_ERROR, "http_failed", MT_LOG_TEXT("problem", lost));
-			}
-		}
-	}
-	if (rv != 0) {
-		mt_publication_drop(p);
-	}
-	mt_store_candidate_close(candidate, a->store);
 	return rv;
 }
 
 void mt_verb_restore_finish(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 {
 	struct mt_upload *u = find_upload(a, args, reply);
-	struct mt_publication p = {.snapshot = NULL};
-	struct restored *r;
-	char why[MT_WHY_MAX] = "out of memory";
-	char message[MT_WHY_MAX + 64];
+	struct mt_store *candidate = NULL;
+	struct mt_restore *r;
+	char why[MT_WHY_MAX] = "out of memory" STAYS;
+	char next[MT_WHY_MAX] = "";
+	char cause[MT_WHY_MAX];
 	int rv = -ENOMEM;
 
 	if (u == NULL) {
@@ -247,27 +239,30 @@ void mt_verb_restore_finish(struct mt_appliance *a, json_t *args, struct mt_repl
 	}
 	r = calloc(1, sizeof(*r));
 	if (r != NULL) {
-		rv = swap(a, u, &p, why, sizeof(why));
+		r->appliance = a;
+		r->reply = reply;
+		rv = mt_store_candidate_open(
+			&candidate, a->store, u->image, u->filled, cause, sizeof(cause));
+		if (rv != 0) {
+			(void)snprintf(why, sizeof(why), "%.400s" STAYS, cause);
+			(void)snprintf(next, sizeof(next), "%s", NEXT_FOR_FILES);
+		}
 	}
 	mt_upload_free(a->upload);
 	a->upload = NULL;
-	if (rv != 0) {
-		free(r);
-		(void)snprintf(message, sizeof(message), "%s" STAYS, why);
-		mt_reply_failure(reply, rv, message, NEXT_FOR_FILES);
-		return;
+	if (rv == 0) {
+		rv = restore(a, candidate, r, why, sizeof(why), next, sizeof(next));
 	}
-	mt_log(MT_LOG_INFO, "database_restored",
-		MT_LOG_NUMBER("clients", p.snapshot->client_count));
-	r->reply = reply;
-	r->result = restored_json(a, &p.settings, p.snapshot);
-	rv = mt_appliance_commit(a, &p, on_restored, r);
-	if (rv != 0) {
-		json_decref(r->result);
+	mt_store_candidate_close(candidate, a->store);
+	if (rv == 0) {
+		mt_log(MT_LOG_INFO, "database_restored");
+		if (a->worker_count == 0) {
+			mt_appliance_retry(a); /* its addresses may be free ones */
+		}
+	} else {
+		json_decref(r != NULL ? r->result : NULL);
 		free(r);
-		mt_reply_failure(reply, rv,
-			"restored, but the workers could not be told for want of memory",
-			"restart the daemon");
+		mt_reply_failure(reply, rv, why, next);
 	}
 }
 

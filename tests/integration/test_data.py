@@ -20,6 +20,7 @@ import time
 import socks
 from harness import ROOT, SLOW, TIMEOUT, Server, Skip, environment, program, run, wait_until
 from targets import TcpTarget, echo, receive_exactly
+from test_restart import free_udp_port
 
 KEY = "quic.max_streams_per_conn"
 
@@ -55,6 +56,27 @@ def test_backup_and_restore():
         server.start()
         assert server.ctl("get", KEY).stdout == "50\n"
         assert names(server) == {"client0"}
+
+
+def test_restore_moves_addresses():
+    """Addresses, limits and rules of the backup are in force when restore answers."""
+    with Server({"server.bind_addr": f"127.0.0.1:{free_udp_port()}"}) as server, \
+            TcpTarget(echo) as target:
+        first = server.address
+        server.ctl("client", "add", "slow", "--max-connections", "3")
+        file = os.path.join(server.folder, "b")
+        server.ctl("backup", file)
+        server.ctl("set", "server.bind_addr", f"127.0.0.1:{free_udp_port()}",
+                   "access.allow_private", "off")
+        server.ctl("client", "set", "slow", "--max-connections", "5")
+        assert server.address != first
+        server.ctl("--yes", "restore", file)
+        assert server.address == first, server.status()["listeners"]
+        assert server.json("client", "show", "slow")["client"]["max_connections"] == 3
+        client = server.client()
+        with socks.connect(client.port, "127.0.0.1", target.port) as sock:
+            sock.sendall(b"x")
+            assert receive_exactly(sock, 1) == b"x"
 
 
 def test_restore_refuses():
