@@ -214,7 +214,7 @@ static void report_path(struct doctor *d)
 	if (d->received > 0) {
 		say(d, "ok", "identity", "", "the server accepts this client");
 		say(d, "ok", "round trip", "", "min/avg/max %.1f/%.1f/%.1f ms",
-			(double)d->min_ns / 1e6, (double)(d->sum_ns / d->received) / 1e6,
+			(double)d->min_ns / 1e6, (double)d->sum_ns / d->received / 1e6,
 			(double)d->max_ns / 1e6);
 	}
 	if (!d->has_path) {

@@ -22,5 +22,4 @@ enum mt_rights mt_control_rights(
 /* A user's name, or its number when it has none; fills and returns `buf` (MT_USER_TEXT_MAX). */
 const char *mt_control_user(char *buf, uid_t uid);
 /* Asks the kernel about the peer of `fd` and decides; `*uid` and `*pid` are for the records. */
-int mt_control_identify(
-	int fd, enum mt_rights *rights, uid_t *uid, pid_t *pid) MT_MUST_CHECK;
+int mt_control_identify(int fd, enum mt_rights *rights, uid_t *uid, pid_t *pid) MT_MUST_CHECK;

@@ -52,8 +52,7 @@ static const char *const query_text[MT_QUERY_COUNT] = {
 		"UPDATE access_rule SET position = -(position + 1) WHERE position >= ?1",
 	[MT_QUERY_RULE_CLOSE_GAP] =
 		"UPDATE access_rule SET position = -(position - 1) WHERE position > ?1",
-	[MT_QUERY_RULE_TURN] =
-		"UPDATE access_rule SET position = -position WHERE position < 0",
+	[MT_QUERY_RULE_TURN] = "UPDATE access_rule SET position = -position WHERE position < 0",
 	[MT_QUERY_CERT_GET] = "SELECT chain, key FROM certificate WHERE kind = ?1",
 	[MT_QUERY_CERT_PUT] =
 		"INSERT INTO certificate (kind, chain, key, changed_at) VALUES (?1, ?2, ?3, ?4) "

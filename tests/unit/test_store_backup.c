@@ -1,7 +1,8 @@
 /* links: store/store.c store/store_db.c store/store_schema.c store/store_settings.c
  * store/store_clients.c store/store_certs.c store/store_secrets.c store/store_audit.c
- * store/store_backup.c store/store_usage.c proto/wire/settings.c proto/wire/settings_table.c proto/wire/addr.c
- * proto/wire/profile.c proto/wire/encode.c proto/wire/bytes.c proto/wire/err.c
+ * store/store_backup.c store/store_usage.c store/store_rules.c proto/wire/settings.c
+ * proto/wire/settings_table.c proto/wire/addr.c proto/wire/profile.c proto/wire/encode.c
+ * proto/wire/bytes.c proto/wire/err.c proto/wire/rule.c proto/wire/net.c
  * tests/unit/store_folder.c
  */
 /* Backups, what is put back of them, and the audit trail. */
@@ -120,7 +121,8 @@ static void test_backup_and_back(void **state)
 	struct seen seen = {0};
 	char why[512] = "";
 
-	assert_int_equal(mt_store_client_add(store, "ann", (const uint8_t[32]){1}, NULL, &client), 0);
+	assert_int_equal(
+		mt_store_client_add(store, "ann", (const uint8_t[32]){1}, NULL, &client), 0);
 	assert_int_equal(mt_store_next(store, "generation", &generation), 0);
 	put_streams(store, "50");
 	add_entry(store, 10, "{\"n\":1}");
@@ -130,7 +132,8 @@ static void test_backup_and_back(void **state)
 	add_entry(store, 10, "{\"n\":2}"); /* in the same second */
 	assert_int_equal(mt_store_secret(store, "quic", before), 0);
 	assert_int_equal(mt_store_next(store, "generation", &generation), 0);
-	assert_int_equal(mt_store_client_add(store, "bob", (const uint8_t[32]){2}, NULL, &client), 0);
+	assert_int_equal(
+		mt_store_client_add(store, "bob", (const uint8_t[32]){2}, NULL, &client), 0);
 
 	assert_int_equal(
 		mt_store_candidate_open(&candidate, store, image, len, why, sizeof(why)), 0);
