@@ -84,6 +84,8 @@ int mt_ctl_client_set(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_client_enable(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_client_disable(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_client_kick(const struct mt_ctl *ctl, int argc, char **argv);
+/* Traffic per client and in total, those with the most first. */
+int mt_ctl_client_stats(const struct mt_ctl *ctl);
 /* Prints the "client" of an answer, all of it. */
 int mt_ctl_print_client(const struct mt_ctl *ctl, const json_t *result);
 int mt_ctl_client_list(const struct mt_ctl *ctl, int argc, char **argv);

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LIMIT_TEXT_MAX 48
@@ -156,4 +157,62 @@ int mt_ctl_client_show(const struct mt_ctl *ctl, int argc, char **argv)
 	(void)argc;
 	return mt_ctl_ask(
 		ctl, "client.show", json_pack("{s:s}", "name", argv[0]), mt_ctl_print_client);
+}
+
+/* ---- traffic ---- */
+
+static int64_t traffic_of(const json_t *row)
+{
+	return number_of(row, "bytes_received") + number_of(row, "bytes_sent");
+}
+
+static int by_traffic(const void *a, const void *b)
+{
+	int64_t x = traffic_of(*(const json_t *const *)a);
+	int64_t y = traffic_of(*(const json_t *const *)b);
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static void add_traffic(struct mt_table *t, const char *name, const json_t *row)
+{
+	char text[MT_NUMBER_TEXT_MAX];
+
+	mt_table_add(t, name);
+	mt_table_addf(t, "%" PRId64, number_of(row, "connections"));
+	mt_table_add(t, mt_format_bytes(text, (uint64_t)number_of(row, "bytes_received")));
+	mt_table_add(t, mt_format_bytes(text, (uint64_t)number_of(row, "bytes_sent")));
+	mt_table_add(t, mt_format_bytes(text, (uint64_t)traffic_of(row)));
+}
+
+static int print_traffic(const struct mt_ctl *ctl, const json_t *result)
+{
+	static const char *const headings[] = {"CLIENT", "CONNECTED", "RECEIVED", "SENT", "SUM"};
+	const json_t *list = json_object_get(result, "clients");
+	size_t count = json_array_size(list);
+	const json_t **rows = calloc(count + 1, sizeof(const json_t *));
+	struct mt_table *t = mt_table_new(headings, sizeof(headings) / sizeof(headings[0]));
+	int rv = -1;
+
+	if (rows == NULL || t == NULL) {
+		goto out;
+	}
+	for (size_t i = 0; i < count; i++) {
+		rows[i] = json_array_get(list, i);
+	}
+	qsort(rows, count, sizeof(rows[0]), by_traffic);
+	for (size_t i = 0; i < count; i++) {
+		add_traffic(t, mt_ctl_text(rows[i], "name"), rows[i]);
+	}
+	add_traffic(t, "(total)", json_object_get(result, "total"));
+	rv = mt_table_print(t, stdout, ctl->color);
+out:
+	mt_table_free(t);
+	free(rows);
+	return rv == 0 ? CTL_OK : mt_ctl_fail(CTL_FAILED, "out of memory");
+}
+
+int mt_ctl_client_stats(const struct mt_ctl *ctl)
+{
+	return mt_ctl_ask(ctl, "client.list", NULL, print_traffic);
 }

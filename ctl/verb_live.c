@@ -102,8 +102,11 @@ static int print_stats(const struct mt_ctl *ctl, const json_t *result)
 
 int mt_ctl_stats(const struct mt_ctl *ctl, int argc, char **argv)
 {
-	(void)argc;
-	(void)argv;
+	if (argc == 1) {
+		return strcmp(argv[0], "--clients") == 0
+			       ? mt_ctl_client_stats(ctl)
+			       : mt_ctl_fail(CTL_USAGE, "usage: mytunnelctl stats [--clients]");
+	}
 	return mt_ctl_ask(ctl, "stats", NULL, print_stats);
 }
 

@@ -201,13 +201,25 @@ void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 struct list {
 	struct mt_appliance *a;
 	json_t *rows;
+	json_int_t connections;
+	json_int_t bytes_received;
+	json_int_t bytes_sent;
 };
+
+static json_int_t number_of(const json_t *row, const char *key)
+{
+	return json_integer_value(json_object_get(row, key));
+}
 
 static int list_one(const struct mt_store_client *client, void *user)
 {
-	const struct list *l = user;
+	struct list *l = user;
+	json_t *row = mt_client_json(l->a, client);
 
-	return json_array_append_new(l->rows, mt_client_json(l->a, client)) != 0 ? -ENOMEM : 0;
+	l->connections += number_of(row, "connections");
+	l->bytes_received += number_of(row, "bytes_received");
+	l->bytes_sent += number_of(row, "bytes_sent");
+	return json_array_append_new(l->rows, row) != 0 ? -ENOMEM : 0;
 }
 
 void mt_verb_client_list(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
@@ -218,7 +230,10 @@ void mt_verb_client_list(struct mt_appliance *a, json_t *args, struct mt_reply *
 
 	(void)args;
 	if (rv == 0) {
-		mt_reply_result(reply, json_pack("{s:o}", "clients", list));
+		mt_reply_result(reply,
+			json_pack("{s:o, s:{s:I, s:I, s:I}}", "clients", list, "total",
+				"connections", l.connections, "bytes_received", l.bytes_received,
+				"bytes_sent", l.bytes_sent));
 		return;
 	}
 	json_decref(list);

@@ -7,7 +7,7 @@ import time
 
 import socks
 from harness import SANITIZE, SLOW, TIMEOUT, Server, wait_until
-from targets import TcpTarget, echo, receive_exactly
+from targets import TcpTarget, UdpTarget, echo, receive_exactly
 
 RATE = 50_000_000
 SECONDS = 10
@@ -154,8 +154,63 @@ def test_rate_over_connections_and_workers():
         finally:
             for load in (down, up, other):
                 load.stop()
+        stats = server.ctl("stats", "--clients").stdout
+        assert re.search(r"^slow +\d+ .*^\(total\)", stats, re.S | re.M), stats
         show = server.json("client", "show", "slow")["client"]
         assert show["bytes_sent"] > RATE / 8 * SECONDS and show["bytes_received"] > 0, show
+
+
+def test_udp_rate():
+    """UDP is held to the rate too: what is sent too fast is dropped and counted, answers wait."""
+    rate, size, seconds = 2_000_000, 1000, 4
+    with Server() as server, UdpTarget(answer=lambda _: None) as target, \
+            UdpTarget(answer=lambda data: [b"a" * size] * 20) as loud:
+        profile = server.enrol("slow")
+        client = server.client(profile)
+        with socks.Association(client.port) as association:
+            association.exchange(b"x", "127.0.0.1", loud.port)
+            server.ctl("client", "set", "slow", "--rate", "2M")
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                association.send(b"u" * size, "127.0.0.1", target.port)
+                time.sleep(0.0005)
+            got = sum(len(data) for data in target.received) * 8 / seconds
+            assert got <= rate * 1.1, got
+            assert SANITIZE or got >= rate * 0.8, got
+            assert server.metrics()["mytunnel_udp_dropped_rate_total"] > 0
+            # The other way: twenty answers of a kilobyte for each question.
+            answers = Answers(association)
+            before = answers.bytes
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                association.send(b"q", "127.0.0.1", loud.port)
+                time.sleep(0.02)
+            got = (answers.bytes - before) * 8 / seconds
+            assert got <= rate * 1.1, got
+            assert SANITIZE or got >= rate * 0.8, got
+            answers.stopped = True
+            answers.thread.join(TIMEOUT)
+        show = server.json("client", "show", "slow")["client"]
+        assert show["bytes_received"] > 0 and show["bytes_sent"] > 0, show
+
+
+class Answers:
+    """Counts what comes back to an association."""
+
+    def __init__(self, association):
+        self.association = association
+        self.bytes = 0
+        self.stopped = False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        self.association.socket.settimeout(0.2)
+        while not self.stopped:
+            try:
+                self.bytes += len(self.association.receive()[0])
+            except TimeoutError:
+                pass
 
 
 def ended_with(client, words):
