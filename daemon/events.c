@@ -164,7 +164,7 @@ static json_t *fields_of(const struct mt_worker_event *w)
 		bad |= json_object_set_new(
 			o, "peer", json_string(mt_addr_format(&w->peer, peer, sizeof(peer))));
 	}
-	if (w->reason != NULL) {
+	if (w->reason[0] != '\0') {
 		bad |= json_object_set_new(o, "reason", json_string(w->reason));
 	}
 	if (w->detail[0] != '\0') {

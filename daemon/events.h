@@ -54,12 +54,12 @@ uint64_t mt_events_dropped(const struct mt_events *e);
 
 /* What a worker has to tell. */
 struct mt_worker_event {
-	const char *event;  /* static texts */
-	const char *reason; /* NULL: none */
-	char id[24];        /* of the connection, may be empty */
+	const char *event; /* a static text */
+	char reason[64];   /* may be empty, as what follows */
+	char id[24];       /* of the connection */
 	char client[MT_NAME_MAX + 1];
 	struct mt_addr peer;
-	char detail[128]; /* the other side's phrase, may be empty */
+	char detail[128]; /* the other side's phrase */
 };
 /* Any thread: copies `event` and passes it on, or counts it as dropped. */
 void mt_events_post(struct mt_events *e, const struct mt_worker_event *event);

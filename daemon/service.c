@@ -123,6 +123,8 @@ static void listening(struct mt_appliance *a, const struct mt_listen *listen)
 			MT_LOG_TEXT(
 				"address", mt_addr_format(&listen->addrs[i], text, sizeof(text))),
 			MT_LOG_NUMBER("workers", a->worker_count));
+		mt_events_add(&a->events, "listening",
+			json_pack("{s:s, s:s}", "protocol", "quic", "address", text));
 	}
 	if (listen->notice[0] != '\0') {
 		mt_log(MT_LOG_WARN, "address_left_out", MT_LOG_TEXT("reason", listen->notice));

@@ -13,6 +13,8 @@ static int authorize(void *user, const uint8_t *fingerprint)
 	return mt_access_check_identity(w->env.snapshot, fingerprint);
 }
 
+#define REFUSALS_PER_S 20 /* told by one worker; of the rest only how many */
+
 static void tell(struct mt_worker *w, const struct mt_worker_event *event)
 {
 	if (w->events.on_event != NULL) {
@@ -23,14 +25,14 @@ static void tell(struct mt_worker *w, const struct mt_worker_event *event)
 static void tell_session(struct mt_worker *w, const struct mt_session *s, const char *event,
 	const char *reason, const char *detail)
 {
-	struct mt_worker_event e = {
-		.event = event, .reason = reason, .peer = *mt_conn_remote(s->conn)};
+	struct mt_worker_event e = {.event = event, .peer = *mt_conn_remote(s->conn)};
 
 	(void)snprintf(e.id, sizeof(e.id), "%u-%" PRIu64, w->index & 0xff,
 		mt_conn_serial(s->conn)); /* 3 + 1 + 20 digits at most */
 	memcpy(e.client, s->client, sizeof(e.client));
-	(void)snprintf(
-		e.detail, sizeof(e.detail), "%s", detail); /* for people: cut when too long */
+	/* For people: cut when too long. */
+	(void)snprintf(e.reason, sizeof(e.reason), "%s", reason);
+	(void)snprintf(e.detail, sizeof(e.detail), "%s", detail);
 	tell(w, &e);
 }
 
@@ -62,8 +64,25 @@ static void on_refused(
 {
 	struct mt_worker *w = user;
 	struct mt_worker_event e = {.event = "refused", .peer = *remote};
+	uint64_t second = uv_now(&w->loop) / 1000;
 
-	e.reason = refusal(w, why, fingerprint, e.client);
+	/* A flood must not wash everything else out of the ring. */
+	if (w->refused_second != second) {
+		w->refused_second = second;
+		w->refused_told = 0;
+	}
+	if (w->refused_told == REFUSALS_PER_S) {
+		w->refused_untold++;
+		return;
+	}
+	w->refused_told++;
+	(void)snprintf(e.reason, sizeof(e.reason), "%s",
+		refusal(w, why, fingerprint, e.client)); /* for people: cut when too long */
+	if (w->refused_untold > 0) {
+		(void)snprintf(e.detail, sizeof(e.detail), "and %u more before",
+			w->refused_untold); /* always fits */
+		w->refused_untold = 0;
+	}
 	tell(w, &e);
 }
 
@@ -78,7 +97,7 @@ static const char *end_reason(const struct mt_conn_end *end)
 	if (end->by_peer) {
 		return "closed by the client";
 	}
-	return end->is_app ? mt_app_code_text((enum mt_app_code)end->code) : "protocol error";
+	return "protocol error";
 }
 
 static void on_established(void *user, struct mt_conn *c)
@@ -92,7 +111,7 @@ static void on_established(void *user, struct mt_conn *c)
 	} else if (w->stopping) {
 		mt_session_close_now(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
 	} else {
-		tell_session(w, s, "connected", NULL, "");
+		tell_session(w, s, "connected", "", "");
 		/* The snapshot may have changed since the handshake asked. */
 		mt_session_recheck(s, MT_RECHECK_OTHERS);
 	}
@@ -135,8 +154,9 @@ static void on_end(void *user, struct mt_conn *c, const struct mt_conn_end *end)
 	struct mt_session *s = mt_conn_user(c);
 
 	if (s != NULL) {
-		tell_session(
-			user, s, "disconnected", end_reason(end), end->by_peer ? end->reason : "");
+		tell_session(user, s, "disconnected",
+			s->closing ? s->close_reason : end_reason(end),
+			end->by_peer ? end->reason : "");
 		mt_session_free(s);
 	}
 }

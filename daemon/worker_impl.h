@@ -32,6 +32,9 @@ struct mt_worker {
 	uv_poll_t letters; /* on the mailbox */
 	uv_prepare_t turn_end;
 	uv_thread_t thread;
+	uint64_t refused_second; /* of the loop's clock */
+	unsigned refused_told;   /* in this second */
+	unsigned refused_untold;
 	struct mt_message_node stop;
 	struct mt_deadline stop_due;
 	bool has_thread;
