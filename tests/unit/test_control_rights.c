@@ -25,26 +25,35 @@ HANDLER(mt_verb_stats)
 HANDLER(mt_verb_version)
 HANDLER(mt_verb_connections)
 HANDLER(mt_verb_events)
-HANDLER(mt_verb_confirm)
-HANDLER(mt_verb_kick)
-HANDLER(mt_verb_drain)
 HANDLER(mt_verb_get)
+HANDLER(mt_verb_describe)
+HANDLER(mt_verb_client_list)
+HANDLER(mt_verb_access_list)
+HANDLER(mt_verb_access_test)
+HANDLER(mt_verb_client_show)
+HANDLER(mt_verb_cert_show)
+HANDLER(mt_verb_audit)
+HANDLER(mt_verb_doctor)
 HANDLER(mt_verb_set)
 HANDLER(mt_verb_reset)
-HANDLER(mt_verb_describe)
+HANDLER(mt_verb_confirm)
 HANDLER(mt_verb_client_add)
-HANDLER(mt_verb_client_list)
+HANDLER(mt_verb_client_set)
+HANDLER(mt_verb_client_disable)
+HANDLER(mt_verb_client_enable)
+HANDLER(mt_verb_client_kick)
 HANDLER(mt_verb_client_revoke)
 HANDLER(mt_verb_client_remove)
-HANDLER(mt_verb_cert_show)
+HANDLER(mt_verb_access_add)
+HANDLER(mt_verb_access_remove)
 HANDLER(mt_verb_cert_import)
 HANDLER(mt_verb_cert_renew)
+HANDLER(mt_verb_kick)
 HANDLER(mt_verb_backup)
 HANDLER(mt_verb_restore_begin)
 HANDLER(mt_verb_restore_part)
 HANDLER(mt_verb_restore_finish)
-HANDLER(mt_verb_audit)
-HANDLER(mt_verb_doctor)
+HANDLER(mt_verb_drain)
 
 static enum mt_rights rights_of(uid_t uid, gid_t group)
 {
@@ -95,11 +104,13 @@ static void test_identify_own_socket(void **state)
 
 static void test_verbs_that_change_need_full_rights(void **state)
 {
-	static const char *const changing[] = {"set", "reset", "client.add", "client.revoke",
-		"client.remove", "cert.import", "kick", "drain", "backup", "restore.begin",
-		"restore.part", "restore.finish", "confirm", "cert.renew"};
-	static const char *const reading[] = {"status", "stats", "version", "connections", "get",
-		"describe", "client.list", "cert.show", "audit", "doctor", "events"};
+	static const char *const changing[] = {"set", "reset", "confirm", "client.add",
+		"client.set", "client.disable", "client.enable", "client.kick", "client.revoke",
+		"client.remove", "access.add", "access.remove", "cert.import", "cert.renew", "kick",
+		"backup", "restore.begin", "restore.part", "restore.finish", "drain"};
+	static const char *const reading[] = {"status", "stats", "version", "connections", "events",
+		"get", "describe", "client.list", "access.list", "access.test", "client.show",
+		"cert.show", "audit", "doctor"};
 	size_t count;
 
 	(void)state;
