@@ -2,7 +2,6 @@
 
 #include "proto/wire/profile.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -10,8 +9,12 @@
 static void read_text(sqlite3_stmt *statement, int column, char *out, size_t cap)
 {
 	const char *text = (const char *)sqlite3_column_text(statement, column);
+	size_t len = text != NULL ? strnlen(text, cap - 1) : 0;
 
-	(void)snprintf(out, cap, "%s", text != NULL ? text : "");
+	if (len > 0) {
+		memcpy(out, text, len);
+	}
+	out[len] = '\0';
 }
 
 static int64_t read_count(sqlite3_stmt *statement, int column)
