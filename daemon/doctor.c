@@ -259,8 +259,7 @@ json_t *mt_doctor_checks(struct mt_appliance *a, const struct mt_doctor_sockets 
 
 	check_ports(a, list);
 	check_access(a, list);
-	check_cert(
-		a, list, MT_CERT_SERVER, "server certificate", "sudo systemctl restart mytunnel");
+	check_cert(a, list, MT_CERT_SERVER, "server certificate", "mytunnelctl cert renew");
 	check_cert(a, list, MT_CERT_IMPORTED, "imported certificate",
 		"mytunnelctl cert import CHAIN KEY");
 	check_database(a, list);
