@@ -265,11 +265,16 @@ INSTALL_BIN := $(DESTDIR)$(PREFIX)/bin
 INSTALL_SBIN := $(DESTDIR)$(PREFIX)/sbin
 INSTALL_MAN := $(DESTDIR)$(PREFIX)/share/man
 INSTALL_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+INSTALL_LIB := $(DESTDIR)$(PREFIX)/lib
+# Names in sysusers.d, tmpfiles.d, sysctl.d and modules-load.d.
+SYSTEM_FILES := sysusers.d/mytunnel.conf tmpfiles.d/mytunnel.conf sysctl.d/50-mytunnel.conf \
+	modules-load.d/mytunnel.conf
 
-## install    programs and manual pages below DESTDIR and PREFIX
+## install    programs, manual pages and service files below DESTDIR and PREFIX
 install: all
 	install -d $(INSTALL_BIN) $(INSTALL_SBIN) $(INSTALL_MAN)/man1 $(INSTALL_MAN)/man8 \
-		$(INSTALL_COMPLETIONS)
+		$(INSTALL_COMPLETIONS) $(INSTALL_LIB)/systemd/system $(INSTALL_LIB)/systemd/user \
+		$(addprefix $(INSTALL_LIB)/,$(sort $(dir $(SYSTEM_FILES))))
 	install -m 755 $(BUILD)/mytunneld $(INSTALL_SBIN)/mytunneld
 	install -m 755 $(BUILD)/mytunnelctl $(INSTALL_BIN)/mytunnelctl
 	install -m 755 $(BUILD)/mytunnel $(INSTALL_BIN)/mytunnel
@@ -277,12 +282,23 @@ install: all
 	install -m 644 ctl/mytunnelctl.8 $(INSTALL_MAN)/man8/mytunnelctl.8
 	install -m 644 client/mytunnel.1 $(INSTALL_MAN)/man1/mytunnel.1
 	install -m 644 completions/mytunnelctl $(INSTALL_COMPLETIONS)/mytunnelctl
+	sed 's,@SBINDIR@,$(PREFIX)/sbin,' daemon/systemd/mytunnel.service.in \
+		>$(INSTALL_LIB)/systemd/system/mytunnel.service
+	sed 's,@BINDIR@,$(PREFIX)/bin,' client/mytunnel@.service.in \
+		>$(INSTALL_LIB)/systemd/user/mytunnel@.service
+	chmod 644 $(INSTALL_LIB)/systemd/system/mytunnel.service \
+		$(INSTALL_LIB)/systemd/user/mytunnel@.service
+	$(foreach f,$(SYSTEM_FILES),install -m 644 daemon/systemd/mytunnel.$(patsubst \
+		%.d/,%,$(dir $(f))).conf $(INSTALL_LIB)/$(f) &&) true
 
 ## uninstall  remove what install placed
 uninstall:
 	rm -f $(INSTALL_SBIN)/mytunneld $(INSTALL_BIN)/mytunnelctl $(INSTALL_BIN)/mytunnel \
 		$(INSTALL_MAN)/man8/mytunneld.8 $(INSTALL_MAN)/man8/mytunnelctl.8 \
-		$(INSTALL_MAN)/man1/mytunnel.1 $(INSTALL_COMPLETIONS)/mytunnelctl
+		$(INSTALL_MAN)/man1/mytunnel.1 $(INSTALL_COMPLETIONS)/mytunnelctl \
+		$(INSTALL_LIB)/systemd/system/mytunnel.service \
+		$(INSTALL_LIB)/systemd/user/mytunnel@.service \
+		$(addprefix $(INSTALL_LIB)/,$(SYSTEM_FILES))
 
 ## dist       build/mytunnel-VERSION.tar.gz from the last commit
 dist:
