@@ -220,8 +220,8 @@ int mt_appliance_new(struct mt_appliance **out, uv_loop_t *loop, const char *sta
 		goto out;
 	}
 	read_hosts(a);
-	rv = mt_publish_snapshot(
-		&a->snapshot, a->store, &a->accounts, &a->settings, a->tls, a->hosts, a->host_count);
+	rv = mt_publish_snapshot(&a->snapshot, a->store, &a->accounts, &a->settings, a->tls,
+		a->hosts, a->host_count);
 	if (rv == 0) {
 		rv = mt_publish_rules(&a->snapshot->rules, a->store, NULL);
 	}
@@ -282,11 +282,10 @@ int mt_appliance_prepare(struct mt_appliance *a, struct mt_publication *p,
 		rv = mt_publish_tls(&next.tls, a->store, settings, why, why_cap);
 	}
 	if (rv == 0) {
-		rv = mt_publish_snapshot(
-			&next.snapshot, a->store, &a->accounts, settings, next.tls, a->hosts, a->host_count);
+		rv = mt_publish_snapshot(&next.snapshot, a->store, &a->accounts, settings, next.tls,
+			a->hosts, a->host_count);
 		if (rv == 0) {
-			rv = mt_publish_rules(
-				&next.snapshot->rules, a->store, a->snapshot->rules);
+			rv = mt_publish_rules(&next.snapshot->rules, a->store, a->snapshot->rules);
 		}
 		if (rv != 0) {
 			(void)snprintf(

@@ -196,9 +196,8 @@ static int by_fingerprint(const void *a, const void *b)
 }
 
 int mt_publish_snapshot(struct mt_snapshot **out, struct mt_store *store,
-	struct mt_accounts *accounts,
-	const struct mt_settings *settings, struct mt_tls_server *tls, const struct mt_addr *hosts,
-	size_t host_count)
+	struct mt_accounts *accounts, const struct mt_settings *settings, struct mt_tls_server *tls,
+	const struct mt_addr *hosts, size_t host_count)
 {
 	struct mt_snapshot *s = calloc(1, sizeof(*s));
 	struct gather g = {.snapshot = s, .accounts = accounts};

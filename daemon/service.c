@@ -201,8 +201,8 @@ static bool web_has_port(const struct mt_appliance *a, const struct mt_settings 
 {
 	struct mt_addr wanted[MT_SETTING_ADDRS_MAX];
 	struct mt_addr own[MT_SETTING_ADDRS_MAX];
-	size_t count = mt_settings_addrs(
-		settings, MT_SET_METRICS_BIND_ADDR, wanted, MT_SETTING_ADDRS_MAX);
+	size_t count =
+		mt_settings_addrs(settings, MT_SET_METRICS_BIND_ADDR, wanted, MT_SETTING_ADDRS_MAX);
 	size_t own_count = mt_web_addrs(a->web, own, MT_SETTING_ADDRS_MAX);
 
 	for (size_t i = 0; i < count; i++) {
@@ -294,7 +294,8 @@ static void on_quota(struct mt_account *account, void *user)
 
 	if (client != NULL) {
 		mt_log(MT_LOG_INFO, "quota_reached", MT_LOG_TEXT("client", client->name));
-		mt_events_add(&a->events, "quota_reached", json_pack("{s:s}", "client", client->name));
+		mt_events_add(
+			&a->events, "quota_reached", json_pack("{s:s}", "client", client->name));
 	}
 }
 
@@ -304,8 +305,8 @@ static void save_accounts(struct mt_appliance *a)
 
 	if (rv != 0 && !a->accounts.failing) {
 		mt_log(MT_LOG_ERROR, "traffic_not_saved",
-			MT_LOG_TEXT("error", rv == -ENOMEM ? mt_strerror(rv)
-							   : mt_store_error(a->store)));
+			MT_LOG_TEXT("error",
+				rv == -ENOMEM ? mt_strerror(rv) : mt_store_error(a->store)));
 	}
 	a->accounts.failing = rv != 0;
 }

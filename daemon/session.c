@@ -206,12 +206,13 @@ void mt_session_resume_relay(struct mt_session *s)
 void mt_session_recheck(struct mt_session *s, enum mt_recheck how)
 {
 	enum mt_app_code code;
+	unsigned ended;
 
 	if (s->closing) {
 		return;
 	}
-	mt_rate_set(s->rate, mt_settings_int(&s->env->snapshot->settings,
-				     MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN));
+	mt_rate_set(s->rate,
+		mt_settings_int(&s->env->snapshot->settings, MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN));
 	code = take_identity(s, s->has_identity ? s->fingerprint : NULL);
 	if (code != MT_APP_NONE) {
 		mt_session_close(s, code, mt_app_code_text(code));
@@ -221,9 +222,12 @@ void mt_session_recheck(struct mt_session *s, enum mt_recheck how)
 		mt_session_close(s, MT_APP_LIMIT, MT_SESSION_CROWDED_TEXT);
 		return;
 	}
-	mt_tunnels_recheck(&s->tunnels, how);
+	ended = mt_tunnels_recheck(&s->tunnels, how);
 	if (s->relay != NULL) {
-		mt_relay_recheck(s->relay, how);
+		ended += mt_relay_recheck(s->relay, how);
+	}
+	if (ended > 0) {
+		mt_session_notify(s, MT_NOTICE_POLICY, MT_SESSION_POLICY_TEXT);
 	}
 }
 

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#define MT_SESSION_POLICY_TEXT   "the access rules have changed, and open tunnels were ended"
 #define MT_SESSION_DRAINING_TEXT "the server is going down"
 #define MT_SESSION_CROWDED_TEXT  "the client has as many connections as it may have"
 #define MT_SESSION_FAREWELL_MS   100 /* for the reason to reach the client before the close */
@@ -27,7 +28,7 @@ struct mt_session {
 	struct mt_account *account; /* referenced; NULL without identity */
 	bool counted;               /* among the account's connections */
 	struct mt_rate *rate;
-	int64_t expires_at;         /* Unix seconds; 0: never */
+	int64_t expires_at;           /* Unix seconds; 0: never */
 	char client[MT_NAME_MAX + 1]; /* empty without identity */
 	int64_t connected_at;         /* Unix seconds */
 	struct mt_tunnels tunnels;

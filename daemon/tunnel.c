@@ -31,10 +31,10 @@ struct mt_tunnel {
 	LIST_ENTRY(mt_tunnel) of_env;
 	LIST_ENTRY(mt_tunnel) of_set;
 	struct mt_env *env;
-	struct mt_tunnels *set;   /* NULL once the connection has gone */
+	struct mt_tunnels *set;     /* NULL once the connection has gone */
 	struct mt_account *account; /* referenced; NULL: none */
 	struct mt_rate *rate;       /* referenced */
-	struct mt_stream *stream; /* the pump's in STAGE_PUMP */
+	struct mt_stream *stream;   /* the pump's in STAGE_PUMP */
 	enum stage stage;
 	bool open; /* counted in tunnels_open */
 	uint16_t port;
@@ -48,7 +48,7 @@ struct mt_tunnel {
 	struct mt_addr target;
 	uint64_t connected_ms;
 	char client[MT_NAME_MAX + 1]; /* once the connection has gone */
-	uint64_t counted_in; /* payload that the worker's counters know of */
+	uint64_t counted_in;          /* payload that the worker's counters know of */
 	uint64_t counted_out;
 };
 
@@ -537,16 +537,19 @@ static bool recheck(struct mt_tunnel *t, enum mt_recheck how)
 	return !t->kept;
 }
 
-void mt_tunnels_recheck(struct mt_tunnels *set, enum mt_recheck how)
+unsigned mt_tunnels_recheck(struct mt_tunnels *set, enum mt_recheck how)
 {
+	unsigned count = 0;
 	struct mt_tunnel *next;
 
 	for (struct mt_tunnel *t = LIST_FIRST(&set->list); t != NULL; t = next) {
 		next = LIST_NEXT(t, of_set);
 		if (t->stage == STAGE_PUMP && recheck(t, how)) {
 			cancel(t, MT_APP_CANCELLED);
+			count++;
 		}
 	}
+	return count;
 }
 
 void mt_tunnels_abandon(struct mt_tunnels *set)
@@ -556,8 +559,8 @@ void mt_tunnels_abandon(struct mt_tunnels *set)
 	while ((t = LIST_FIRST(&set->list)) != NULL) {
 		if (t->stage == STAGE_PUMP) {
 			LIST_REMOVE(t, of_set);
-			(void)snprintf(t->client, sizeof(t->client), "%s",
-				set->client); /* same size */
+			(void)snprintf(
+				t->client, sizeof(t->client), "%s", set->client); /* same size */
 			t->set = NULL;
 		} else {
 			give_up(t, MT_APP_NONE);

@@ -230,10 +230,10 @@ void mt_verb_client_list(struct mt_appliance *a, json_t *args, struct mt_reply *
 
 	(void)args;
 	if (rv == 0) {
-		mt_reply_result(reply,
-			json_pack("{s:o, s:{s:I, s:I, s:I}}", "clients", list, "total",
-				"connections", l.connections, "bytes_received", l.bytes_received,
-				"bytes_sent", l.bytes_sent));
+		mt_reply_result(
+			reply, json_pack("{s:o, s:{s:I, s:I, s:I}}", "clients", list, "total",
+				       "connections", l.connections, "bytes_received",
+				       l.bytes_received, "bytes_sent", l.bytes_sent));
 		return;
 	}
 	json_decref(list);

@@ -86,8 +86,8 @@ unsigned mt_worker_index(const struct mt_worker *w);
 
 /* Takes this worker's socket of a new listener and starts reading. On failure the caller keeps it.
  */
-int mt_worker_add_socket(struct mt_worker *w, unsigned listener,
-	const struct mt_udp_socket *socket) MT_MUST_CHECK;
+int mt_worker_add_socket(
+	struct mt_worker *w, unsigned listener, const struct mt_udp_socket *socket) MT_MUST_CHECK;
 /* See mt_driver_retire_socket; an unknown listener is none's. */
 void mt_worker_retire_socket(struct mt_worker *w, unsigned listener, bool retired);
 /* How many connections cannot do without the retired listener. */

@@ -1,7 +1,6 @@
-/* links: daemon/access.c daemon/rules.c daemon/snapshot.c daemon/account.c proto/quic/tls.c proto/quic/tls_verify.c
- * proto/quic/identity.c proto/wire/addr.c proto/wire/net.c proto/wire/rule.c proto/wire/profile.c
- * proto/wire/err.c proto/wire/encode.c
- * proto/wire/bytes.c
+/* links: daemon/access.c daemon/rules.c daemon/snapshot.c daemon/account.c proto/quic/tls.c
+ * proto/quic/tls_verify.c proto/quic/identity.c proto/wire/addr.c proto/wire/net.c
+ * proto/wire/rule.c proto/wire/profile.c proto/wire/err.c proto/wire/encode.c proto/wire/bytes.c
  */
 #include "daemon/access.h"
 

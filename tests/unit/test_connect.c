@@ -1,8 +1,7 @@
 /* links: daemon/connect.c daemon/connect_order.c daemon/access.c daemon/rules.c daemon/deadline.c
- * daemon/snapshot.c daemon/account.c proto/io/poller.c proto/quic/mem.c proto/quic/tls.c proto/quic/tls_verify.c
- * proto/quic/identity.c proto/wire/addr.c proto/wire/net.c proto/wire/rule.c proto/wire/profile.c
- * proto/wire/err.c proto/wire/encode.c
- * proto/wire/bytes.c
+ * daemon/snapshot.c daemon/account.c proto/io/poller.c proto/quic/mem.c proto/quic/tls.c
+ * proto/quic/tls_verify.c proto/quic/identity.c proto/wire/addr.c proto/wire/net.c
+ * proto/wire/rule.c proto/wire/profile.c proto/wire/err.c proto/wire/encode.c proto/wire/bytes.c
  */
 #include "daemon/connect.h"
 

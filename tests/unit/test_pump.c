@@ -32,9 +32,6 @@ struct world {
 	struct mt_pump *pump;
 	struct mt_pump_result result;
 	unsigned ends;
-	struct mt_pacer *pacer;
-	struct mt_bucket up;
-	struct mt_bucket down;
 	int fd;     /* the pump's side */
 	int target; /* the other one */
 };
@@ -68,7 +65,6 @@ static int set_up(void **state)
 
 	assert_int_equal(uv_loop_init(&w->loop), 0);
 	assert_int_equal(mt_poller_new(&w->poller, &w->loop), 0);
-	assert_int_equal(mt_pacer_new(&w->pacer, &w->loop), 0);
 	w->mem = mt_mem_new();
 	assert_non_null(w->mem);
 	w->stream.rx = test_malloc(BUFFER);
@@ -93,7 +89,6 @@ static int tear_down(void **state)
 		mt_pump_cancel(w->pump, 0);
 	}
 	mt_poller_free(w->poller);
-	mt_pacer_free(w->pacer);
 	uv_run(&w->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&w->loop), 0);
 	assert_int_equal(mt_mem_used(w->mem), 0);
@@ -122,10 +117,7 @@ static int try_start(struct world *w)
 		.fd = w->fd,
 		.on_end = on_end,
 		.user = w,
-		.mem = w->mem,
-		.to_stream = {{&w->up, NULL}},
-		.to_socket = {{NULL, &w->down}},
-		.pacer = w->pacer};
+		.mem = w->mem};
 
 	return mt_pump_start(&w->pump, &config);
 }
@@ -571,62 +563,6 @@ static void test_pump_without_memory(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-/* Both directions keep to their rates, whole and in order, with their ends behind them. */
-static void test_limits(void **state)
-{
-	struct world *w = *state;
-	uint64_t begin_ns;
-	uint64_t ns;
-	size_t bytes = 0;
-
-	mt_bucket_set_rate(&w->up, 2000000);
-	mt_bucket_set_rate(&w->down, 1000000);
-	begin_ns = uv_hrtime();
-	start(w);
-	arrive(w, 400000, true);
-	assert_true(w->stream.tx_limit >= 250000);
-	target_writes(w, 0, 250000);
-	assert_int_equal(shutdown(w->target, SHUT_WR), 0);
-	run_until(w, is_up_over);
-	ns = uv_hrtime() - begin_ns;
-	assert_true(ns >= 70000000); /* 250 kB at 2 MB/s, less a burst */
-	assert_int_equal(w->stream.tx_len, 250000);
-	assert_memory_equal(w->stream.tx, w->stream.rx, 250000);
-	assert_int_equal(target_reads(w, &bytes), 0);
-	ns = uv_hrtime() - begin_ns;
-	assert_int_equal(bytes, 400000);
-	assert_true(ns >= 340000000); /* 400 kB at 1 MB/s, less a burst */
-	run_until(w, has_ended);
-	assert_int_equal(w->result.err, 0);
-	assert_int_equal(w->result.bytes_to_stream, 250000);
-	assert_int_equal(w->result.bytes_to_socket, 400000);
-}
-
-/* Lifted while the pump waits, a limit is gone with the next turn; cancelled, nothing follows. */
-static void test_limits_lifted(void **state)
-{
-	struct world *w = *state;
-
-	mt_bucket_set_rate(&w->up, 1000);
-	start(w);
-	target_writes(w, 0, 200000);
-	for (int i = 0; i < 20; i++) {
-		turn(w);
-	}
-	assert_true(w->stream.tx_len < 1000);
-	mt_bucket_set_rate(&w->up, 0);
-	assert_int_equal(shutdown(w->target, SHUT_WR), 0);
-	run_until(w, is_up_over);
-	assert_int_equal(w->stream.tx_len, 200000);
-	mt_bucket_set_rate(&w->down, 1000);
-	arrive(w, 5000, false);
-	turn(w);
-	mt_pump_cancel(w->pump, MT_APP_REVOKED);
-	assert_int_equal(w->stream.release_code, MT_APP_REVOKED);
-	turn(w);
-	assert_int_equal(w->ends, 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -643,8 +579,6 @@ int main(void)
 		TEST(test_pump_cancel_before_end_is_told),
 		TEST(test_pump_start_fails),
 		TEST(test_pump_without_memory),
-		cmocka_unit_test_setup_teardown(test_limits, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_limits_lifted, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
