@@ -6,9 +6,9 @@ import sqlite3
 import time
 
 from harness import Server, need, run
+from load import Trickle, events, tunnel
 from targets import TcpTarget, echo
 from test_protocol import interop
-from test_settings import Trickle, events, tunnel
 
 
 def openssl(*args, **kwargs):

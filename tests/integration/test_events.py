@@ -4,9 +4,9 @@ import json
 import socket
 
 from harness import Process, Server, program, wait_until
+from load import Trickle, events
 from targets import TcpTarget
 from test_protocol import interop
-from test_settings import Trickle, events
 
 
 class Follower:

@@ -1,9 +1,6 @@
 """Every setting has an effect on a running server, and none of them breaks what is running."""
 
 import contextlib
-import hashlib
-import json
-import os
 import signal
 import socket
 import threading
@@ -11,11 +8,11 @@ import time
 
 import socks
 from harness import SANITIZE, SLOW, TIMEOUT, Server, wait_until
+from load import Flood, Trickle, change, events, tunnel
 from targets import TcpTarget, echo, receive_exactly
 from test_protocol import interop, request
 
 LOAD = 40 if SANITIZE else 200
-PIECE = 4096
 
 # A new value for every key that can be changed under a load.
 CHANGES = {
@@ -40,91 +37,6 @@ CHANGES = {
     "access.require_identity": "off",
     "access.allow_private": "on",
 }
-
-
-class Trickle:
-    """Transfers that go on, piece by piece, until `stop`; both ends keep a checksum."""
-
-    def __init__(self, clients, count):
-        self.stopping = threading.Event()
-        self.target = TcpTarget(self._send)
-        self.clients = clients
-        self.count = count
-        self.sums = []
-        self.errors = []
-        self.threads = []
-        self.started = threading.Semaphore(0)
-        self.pieces = 0
-
-    def _send(self, sock, _):
-        digest = hashlib.sha256()
-        with sock:
-            while not self.stopping.wait(0.1):
-                piece = os.urandom(PIECE)
-                sock.sendall(piece)
-                digest.update(piece)
-                self.pieces += 1  # about: threads may lose one
-        return digest.hexdigest()
-
-    def wait_for_more(self, count):
-        """Until so many more pieces have been sent."""
-        goal = self.pieces + count
-        wait_until(lambda: self.pieces >= goal, what="the load to go on")
-
-    def _receive(self, port):
-        digest = hashlib.sha256()
-        try:
-            with socks.connect(port, "127.0.0.1", self.target.port, timeout=TIMEOUT * 3) as sock:
-                digest.update(receive_exactly(sock, PIECE))
-                self.started.release()
-                while data := sock.recv(1 << 16):
-                    digest.update(data)
-            self.sums.append(digest.hexdigest())
-        except (OSError, AssertionError) as error:
-            self.errors.append(error)
-            self.started.release()
-
-    def __enter__(self):
-        self.target.__enter__()
-        for i in range(self.count):
-            port = self.clients[i % len(self.clients)].port
-            thread = threading.Thread(target=self._receive, args=(port,), daemon=True)
-            thread.start()
-            self.threads.append(thread)
-        for _ in range(self.count):
-            assert self.started.acquire(timeout=TIMEOUT * 3), "a transfer did not begin"
-        assert not self.errors, self.errors[:3]
-        return self
-
-    def __exit__(self, kind, *_):
-        self.stopping.set()
-        if kind is None:
-            for thread in self.threads:
-                thread.join(TIMEOUT * 3)
-            self.target.wait_ended(self.count)
-        self.target.__exit__()
-        if kind is None:
-            assert not self.errors, self.errors[:3]
-            assert len(self.sums) == self.count
-            assert sorted(self.sums) == sorted(self.target.results), "bytes were lost or changed"
-
-
-def change(server, *words):
-    """Sets, and returns the rows of the answer by their keys."""
-    return {row["key"]: row for row in server.json("set", *words)["settings"]}
-
-
-def events(server, name=None):
-    done = server.ctl("--json", "events")
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return [row for row in rows if name in (None, row["event"])]
-
-
-def tunnel(client, target):
-    """One byte there and back through the tunnel."""
-    with socks.connect(client.port, "127.0.0.1", target.port) as sock:
-        sock.sendall(b"x")
-        assert receive_exactly(sock, 1) == b"x"
 
 
 def test_every_key_under_load():
@@ -172,94 +84,6 @@ def test_refused_whole():
             assert done.returncode == 1, done
             assert reason in done.stderr and "nothing was changed" in done.stderr, done.stderr
             assert server.json("get")["settings"] == before, words
-
-
-def test_bind_addr():
-    """New clients come by the new address while a transfer on the old one goes on; the old one
-    takes nobody new, and is closed when it is not used any more."""
-    with Server() as server, TcpTarget(echo) as target:
-        old = server.port
-        profile = server.enrol("early")
-        client = server.client(profile)
-        with Trickle([client], 4):
-            row = change(server, "server.bind_addr", "127.0.0.1:0,[::1]:0")["server.bind_addr"]
-            assert "new connections" in row["applies"], row
-            assert server.port == old  # still named: kept as it is
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                probe.bind(("127.0.0.1", 0))
-                free = probe.getsockname()[1]
-            change(server, "server.bind_addr", f"127.0.0.1:{free}")
-            assert server.port == free
-            tunnel(server.client(), target)
-            tunnel(client, target)  # a new tunnel on the old connection
-            # A new connection to the old address is refused, and the reason is told.
-            assert not interop(profile, streams=[])["connected"]
-            assert any("served no longer" in event["reason"]
-                       for event in events(server, "refused"))
-        client.stop()
-        wait_until(lambda: any(event["address"].endswith(f":{old}")
-                               for event in events(server, "listener_closed")),
-                   what="the end of the old address")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", old))
-
-
-def test_bind_addr_and_back():
-    """An address that is given up and named again serves as before, with its connections."""
-    with Server() as server, TcpTarget(echo) as target:
-        first = server.address
-        client = server.client()
-        with Trickle([client], 2):
-            for _ in range(3):
-                change(server, "server.bind_addr", "[::1]:0")
-                change(server, "server.bind_addr", first)
-                assert server.address == first
-                tunnel(client, target)
-            tunnel(server.client(), target)
-
-
-def test_bind_addr_narrower_and_wider():
-    """From one address to the wildcard on the same port and back: connections move along."""
-    with Server() as server, TcpTarget(echo) as target:
-        port = server.port
-        client = server.client()
-        with Trickle([client], 2):
-            for address in (f"0.0.0.0:{port}", f"127.0.0.1:{port}"):
-                before = len(events(server, "listener_closed"))
-                change(server, "server.bind_addr", address)
-                assert server.address == address
-                tunnel(client, target)
-                tunnel(server.client(server.enrol(f"on-{address[:3]}")
-                                     if address[0] == "1" else client_profile(server, port)),
-                       target)
-                wait_until(lambda: len(events(server, "listener_closed")) > before,
-                           what="the end of the socket that was replaced")
-                tunnel(client, target)
-        assert len(events(server, "connected")) == 3, events(server, "connected")
-
-
-def client_profile(server, port):
-    """A profile for a server on the wildcard."""
-    server.ctl("set", "server.public_addr", f"127.0.0.1:{port}")
-    profile = server.enrol("wild")
-    server.ctl("reset", "server.public_addr")
-    return profile
-
-
-def test_bind_addr_in_use():
-    """An address that cannot be had changes nothing."""
-    with Server() as server, TcpTarget(echo) as target, \
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind(("127.0.0.1", 0))
-        before = server.address
-        taken = f"127.0.0.1:{other.getsockname()[1]}"
-        for value in (taken, f"[::1]:0,{taken}"):
-            done = server.ctl("set", "server.bind_addr", value, check=False)
-            assert done.returncode == 1 and taken in done.stderr, done.stderr
-            assert "nothing was changed" in done.stderr, done.stderr
-            assert server.ctl("get", "server.bind_addr").stdout.strip() == "127.0.0.1:0"
-            assert server.address == before and len(server.status()["listeners"]) == 1
-        tunnel(server.client(), target)
 
 
 def test_workers():
@@ -523,44 +347,6 @@ def test_access_log():
         assert server.process.text().count("tunnel_closed") == 1
 
 
-class Flood:
-    """One download that goes on until the end, and how much has come."""
-
-    def __init__(self, client):
-        self.target = TcpTarget(self._send)
-        self.client = client
-        self.count = 0
-
-    @staticmethod
-    def _send(sock, _):
-        with sock, contextlib.suppress(OSError):
-            while True:
-                sock.sendall(bytes(1 << 16))
-
-    def _receive(self, sock):
-        with contextlib.suppress(OSError):
-            while data := sock.recv(1 << 16):
-                self.count += len(data)
-
-    def __enter__(self):
-        self.target.__enter__()
-        self.socket = socks.connect(self.client.port, "127.0.0.1", self.target.port)
-        threading.Thread(target=self._receive, args=(self.socket,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
-        self.target.__exit__()
-
-    def rate(self, seconds):
-        """Bits a second over so long."""
-        start, before = time.monotonic(), self.count
-        time.sleep(seconds)
-        return (self.count - before) * 8 / (time.monotonic() - start)
-
-
 def test_max_bandwidth_per_conn():
     """A running download slows down, and speeds up again; both of a connection share it."""
     with Server() as server:
@@ -679,20 +465,6 @@ def test_confirm():
             done = server.ctl("set", *words, check=False)
             assert done.returncode == 1 and "nothing was changed" in done.stderr, done
         assert server.ctl("set", key, "5", "--confirm", "soon", check=False).returncode == 2
-
-
-def test_confirm_of_an_address():
-    """Who moves the server away from under himself has it back."""
-    with Server() as server, TcpTarget(echo) as target:
-        first = server.address
-        client = server.client()
-        profile = server.enrol("later")
-        with Trickle([client], 2):
-            server.ctl("set", "server.bind_addr", "[::1]:0", "--confirm", "5")
-            assert not interop(profile, streams=[])["connected"]
-            wait_until(lambda: server.address == first, timeout=10, what="the old address")
-            assert interop(profile, streams=[])["connected"]
-            tunnel(client, target)
 
 
 def test_get_changed():
