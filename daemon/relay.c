@@ -548,16 +548,19 @@ static bool recheck(struct mt_relay *r, struct mt_relay_target *target, enum mt_
 	return !target->kept;
 }
 
-void mt_relay_recheck(struct mt_relay *relay, enum mt_recheck how)
+unsigned mt_relay_recheck(struct mt_relay *relay, enum mt_recheck how)
 {
+	unsigned count = 0;
 	struct mt_relay_target *next;
 
 	for (struct mt_relay_target *t = TAILQ_FIRST(&relay->targets.used); t != NULL; t = next) {
 		next = TAILQ_NEXT(t, by_use);
 		if (recheck(relay, t, how)) {
 			drop_target(relay, t, &relay->env->counters->udp_dropped_denied);
+			count++;
 		}
 	}
+	return count;
 }
 
 unsigned mt_relay_flows(const struct mt_relay *relay)

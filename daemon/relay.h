@@ -30,8 +30,8 @@ void mt_relay_free(struct mt_relay *relay); /* NULL is allowed */
 void mt_relay_receive(struct mt_relay *relay, const uint8_t *data, size_t len);
 /* There is room towards the client again. */
 void mt_relay_resume(struct mt_relay *relay);
-/* Targets that are not allowed any more are forgotten, or kept. */
-void mt_relay_recheck(struct mt_relay *relay, enum mt_recheck how);
+/* Targets that are not allowed any more are forgotten, or kept. Returns how many were forgotten. */
+unsigned mt_relay_recheck(struct mt_relay *relay, enum mt_recheck how);
 unsigned mt_relay_flows(const struct mt_relay *relay);          /* targets in use */
 uint64_t mt_relay_bytes_received(const struct mt_relay *relay); /* payload from the client */
 uint64_t mt_relay_bytes_sent(const struct mt_relay *relay);

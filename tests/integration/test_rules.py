@@ -268,6 +268,7 @@ def test_change_ends_tunnels():
         begin = time.monotonic()
         server.ctl("access", "add", "deny", "client", "guest", "*.example.test")
         wait_cut(by_name, begin)
+        guest.process.wait_line("access rules have changed")
         assert still_there(by_address) and still_there(elsewhere) and still_there(of_admin)
 
         # Kept ones stay, also through changes of other things, until the rules change again.
