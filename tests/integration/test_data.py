@@ -337,17 +337,19 @@ def test_top():
             args = [program("mytunnelctl"), "--socket", server.socket, "top"]
             with contextlib.closing(Terminal(args, 24, 80)) as screen:
                 screen.wait(rb"client0")
+                screen.send(b"rr")  # drawn again for each key
                 screen.wait(rb"(?s)\x1b\[H.*\x1b\[H.*\x1b\[H")
                 lines = last_frame(screen.text)
                 assert len(lines) == 24 and max(map(len, lines)) <= 80, lines
                 assert any("client0" in line for line in lines), lines
                 screen.send(b"c")
                 screen.wait(rb"PEER")
-                mark = len(screen.text)
-                screen.resize(10, 60)
-                screen.wait(rb"(?s)\x1b\[H.*\x1b\[H.*\x1b\[H", mark)
-                lines = last_frame(screen.text)
-                assert len(lines) == 10 and max(map(len, lines)) <= 60, lines
+                if ending == "key":
+                    mark = len(screen.text)
+                    screen.resize(10, 60)
+                    screen.wait(rb"(?s)\x1b\[H.*\x1b\[H.*\x1b\[H", mark)
+                    lines = last_frame(screen.text)
+                    assert len(lines) == 10 and max(map(len, lines)) <= 60, lines
                 assert termios.tcgetattr(screen.slave)[3] & termios.ECHO == 0
                 if ending == "key":
                     screen.send(b"q")
