@@ -19,11 +19,10 @@ struct mt_tunnel;
 struct mt_tunnels {
 	struct mt_env *env;
 	struct mt_tunnel_list list;
-	const char *client; /* its name, empty without identity; borrowed */
-	struct mt_account
-		*account;        /* that new tunnels count for; borrowed, NULL without identity */
-	struct mt_rate *rate;    /* of the connection; borrowed */
-	uint64_t bytes_received; /* of tunnels that have ended */
+	const char *client;         /* its name, empty without identity; borrowed */
+	struct mt_account *account; /* of new tunnels; borrowed, NULL without identity */
+	struct mt_rate *rate;       /* of the connection; borrowed */
+	uint64_t bytes_received;    /* of tunnels that have ended */
 	uint64_t bytes_sent;
 	/* A stream turned out to be a control channel; its type byte is consumed. Taken. */
 	void (*on_channel)(void *user, struct mt_stream *stream);
