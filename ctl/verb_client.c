@@ -32,7 +32,7 @@ static const char *value_of(const char *option, int argc, char **argv, int *i)
 {
 	size_t len = strlen(option);
 
-	if (strncmp(argv[*i], option, len) != 0) {
+	if (argv[*i] == NULL || strncmp(argv[*i], option, len) != 0) {
 		return NULL;
 	}
 	if (argv[*i][len] == '=') {

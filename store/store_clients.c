@@ -308,7 +308,7 @@ int mt_store_client_revoke(struct mt_store *store, const char *name, struct mt_s
 int mt_store_client_enable(
 	struct mt_store *store, const char *name, bool enabled, struct mt_store_client *out)
 {
-	struct mt_store_client client;
+	struct mt_store_client client = {0};
 	int err;
 
 	err = check_name(store, name);
