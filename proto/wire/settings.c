@@ -149,8 +149,7 @@ static int parse_number(int64_t *out, const char *text, size_t len, const struct
 	return MT_E_MALFORMED;
 }
 
-int mt_setting_parse_number(
-	enum mt_setting_type type, const char *text, size_t len, int64_t *out)
+int mt_setting_parse_number(enum mt_setting_type type, const char *text, size_t len, int64_t *out)
 {
 	return parse_number(out, text, len, suffixes_of(type));
 }

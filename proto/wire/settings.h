@@ -82,8 +82,8 @@ int mt_setting_normalize(const struct mt_setting *s, const char *text, char *can
 	size_t why_cap) MT_MUST_CHECK;
 
 /* A number as text of MT_SETTING_INT, _SIZE or _DURATION: digits and one of the type's suffixes. */
-int mt_setting_parse_number(enum mt_setting_type type, const char *text, size_t len,
-	int64_t *out) MT_MUST_CHECK;
+int mt_setting_parse_number(
+	enum mt_setting_type type, const char *text, size_t len, int64_t *out) MT_MUST_CHECK;
 
 /* A whole set of values: canonical text by id. */
 struct mt_settings {

@@ -129,12 +129,9 @@ static void test_each_unusable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-			test_add_in_order, store_setup, store_teardown),
-		cmocka_unit_test_setup_teardown(
-			test_remove, store_setup, store_teardown),
-		cmocka_unit_test_setup_teardown(
-			test_each_unusable, store_setup, store_teardown),
+		cmocka_unit_test_setup_teardown(test_add_in_order, store_setup, store_teardown),
+		cmocka_unit_test_setup_teardown(test_remove, store_setup, store_teardown),
+		cmocka_unit_test_setup_teardown(test_each_unusable, store_setup, store_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
