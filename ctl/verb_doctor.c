@@ -109,6 +109,9 @@ int mt_ctl_doctor(const struct mt_ctl *ctl, int argc, char **argv)
 		/* Without memory its lines are missing, as their count shows. */
 		(void)json_array_extend(list, checks);
 		json_decref(root);
+	} else if (unreachable == CTL_FAILED) {
+		mt_host_check_add(list, "daemon", "fail", "sudo mytunnelctl doctor",
+			"it answers at %s, but not to this user", ctl->socket_path);
 	} else {
 		explain_silence(ctl, list);
 	}

@@ -1,5 +1,6 @@
 #include "daemon/appliance.h"
 
+#include "daemon/audit.h"
 #include "daemon/log.h"
 #include "daemon/publish.h"
 #include "proto/wire/encode.h"
@@ -66,6 +67,10 @@ static int write_presets(struct mt_appliance *a, const struct mt_preset *presets
 		(void)snprintf(why, why_cap, "the settings could not be stored: %s",
 			mt_store_error(a->store));
 		return rv;
+	}
+	if (n > 0) {
+		mt_audit_record_own(
+			a, "mytunneld --set", mt_audit_settings(&a->settings, &settings));
 	}
 	a->settings = settings;
 	return 0;

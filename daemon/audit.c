@@ -245,6 +245,21 @@ void mt_audit_record(struct mt_appliance *a, const struct mt_actor *actor, const
 	write_entry(a, actor, verb, detail);
 }
 
+json_t *mt_audit_settings(const struct mt_settings *before, const struct mt_settings *after)
+{
+	json_t *changes = json_object();
+
+	for (size_t i = 0; i < MT_SETTING_COUNT; i++) {
+		if (strcmp(before->text[i], after->text[i]) != 0 &&
+			json_object_set_new(changes, mt_settings_table()[i].key,
+				json_pack("[s, s]", before->text[i], after->text[i])) != 0) {
+			json_decref(changes);
+			return NULL;
+		}
+	}
+	return json_pack("{s:o}", "changes", changes);
+}
+
 void mt_audit_record_own(struct mt_appliance *a, const char *verb, json_t *detail)
 {
 	struct mt_actor self = {.uid = geteuid(), .pid = getpid()};

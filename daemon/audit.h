@@ -19,5 +19,7 @@ json_t *mt_audit_before(struct mt_appliance *a, const char *verb, const json_t *
  * NULL). A trail that cannot be written is logged: the change stays. */
 void mt_audit_record(struct mt_appliance *a, const struct mt_actor *actor, const char *verb,
 	const json_t *args, const json_t *before, const json_t *result);
+/* What differs between two sets of settings, as an entry's detail. NULL without memory. */
+json_t *mt_audit_settings(const struct mt_settings *before, const struct mt_settings *after);
 /* The daemon's own changes, and those of its command line. Takes `detail`. */
 void mt_audit_record_own(struct mt_appliance *a, const char *verb, json_t *detail);

@@ -122,7 +122,9 @@ def test_audit_trail():
         server.ctl("backup", file)
         server.ctl("client", "disable", "ann")
         server.ctl("--yes", "restore", file)
-        entries = server.json("audit")["entries"]
+        first, *entries = server.json("audit")["entries"]
+        assert first["verb"] == "mytunneld --set", first
+        assert first["detail"]["changes"]["access.allow_private"] == ["off", "on"], first
         verbs = [e["verb"] for e in entries]
         assert verbs == ["client.add", "set", "backup", "client.disable", "restore"], verbs
         change = entries[1]
