@@ -17,10 +17,12 @@ struct query {
 	void *user;
 };
 
+LIST_HEAD(query_list, query);
+
 struct mt_lookup {
 	struct mt_worker_counters counters; /* nobody reads them: these are no client's queries */
 	struct mt_env env;
-	LIST_HEAD(, query) queries;
+	struct query_list queries;
 	size_t count;
 };
 
