@@ -16,11 +16,13 @@ DESTDIR ?=
 # BUILD       the build folder, default build or build/<variant>
 # HARDENING   compiler and linker hardening; empty switches it off
 # FUZZ_SECONDS   how long `make fuzz` runs each target
+# CRASH_ROUNDS   how often `make test-crash` kills the daemon
 # MYTUNNEL_TESTS parts of names of the integration tests to run; empty: all
 SANITIZE     ?=
 WERROR       ?=
 V            ?= 0
 FUZZ_SECONDS ?= 20
+CRASH_ROUNDS ?= 1000
 MYTUNNEL_TESTS ?=
 CFLAGS       ?= -O2 -g
 LDFLAGS      ?=
@@ -60,6 +62,7 @@ ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DMT_VERSION='"$(VERSION)"' -I. $(LIB_CFL
 	-fPIE $(HARDENING) $(CFLAGS) $(SANITIZE_FLAGS)
 ALL_LDFLAGS := -pie $(HARDENING_LD) -Wl,--as-needed $(SANITIZE_FLAGS) $(LDFLAGS)
 ALL_LIBS := $(LIB_LIBS) -lm -lpthread
+CTL_LIBS := -lqrencode
 
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' '$(1)' '$(2)')
@@ -73,9 +76,10 @@ WEB_SRC    := $(wildcard web/*.c)
 DAEMON_SRC := $(wildcard daemon/*.c)
 CTL_SRC    := $(wildcard ctl/*.c)
 CLIENT_SRC := $(wildcard client/*.c)
+MANUAL_SRC := $(wildcard ctl/manual/*.c)
 ALL_SRC    := $(WIRE_SRC) $(QUIC_SRC) $(IO_SRC) $(STORE_SRC) $(WEB_SRC) $(DAEMON_SRC) $(CTL_SRC) \
-	$(CLIENT_SRC)
-TEST_SRC   := $(wildcard tests/unit/*.c tests/sim/*.c tests/fuzz/*.c)
+	$(CLIENT_SRC) $(MANUAL_SRC)
+TEST_SRC   := $(wildcard tests/unit/*.c tests/sim/*.c tests/fuzz/*.c tests/bench/*.c)
 HEADERS    := $(wildcard proto/*/*.h store/*.h web/*.h daemon/*.h ctl/*.h client/*.h tests/*/*.h)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -89,19 +93,27 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit sim test-programs fuzz integration check test test-full tsan demo lint format install uninstall \
+.PHONY: all unit sim test-programs bench fuzz integration check test test-full test-crash tsan demo lint format install uninstall \
 	dist deps clean help FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
-all: $(PROGRAMS)
+all: $(PROGRAMS) $(BUILD)/mytunneld.8
 
 $(BUILD)/mytunneld: $(call objects,$(DAEMON_SRC)) $(WEB_LIB) $(STORE_LIB) $(PROTO_LIB) $(WIRE_LIB)
 $(BUILD)/mytunnelctl: $(call objects,$(CTL_SRC)) $(WIRE_LIB)
+$(BUILD)/mytunnelctl: private PROGRAM_LIBS := $(CTL_LIBS)
+$(BUILD)/manual: $(call objects,ctl/manual/manual.c) $(WIRE_LIB)
 $(BUILD)/mytunnel: $(call objects,$(CLIENT_SRC)) $(PROTO_LIB) $(WIRE_LIB)
 
-$(PROGRAMS): $(BUILD)/flags
+# The settings in the manual page come from their table.
+$(BUILD)/mytunneld.8: daemon/mytunneld.8 $(BUILD)/manual
+	$(call say,MAN,$@)
+	$(Q)$(BUILD)/manual <$< >$@
+
+$(PROGRAMS) $(BUILD)/manual: $(BUILD)/flags
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) \
+		$(PROGRAM_LIBS) $(ALL_LIBS)
 
 $(WIRE_LIB): $(call objects,$(WIRE_SRC))
 $(PROTO_LIB): $(call objects,$(QUIC_SRC) $(IO_SRC))
@@ -151,6 +163,15 @@ test-programs: $(UNIT_TESTS) $(SIM_TESTS)
 ## sim        build and run the simulations: two endpoints, a fake clock, seeded loss
 sim: $(SIM_TESTS)
 	$(Q)scripts/run-tests sim $(SIM_TESTS)
+
+# ---- measuring ----
+BENCH_SRC := $(wildcard tests/bench/*.c)
+BENCHES   := $(patsubst tests/%.c,$(BUILD)/%,$(BENCH_SRC))
+$(foreach t,$(BENCH_SRC),$(eval $(call test_rule,$(t),$(call links,$(t)))))
+
+## bench      build the benchmarks, run the one of the access rules (build/bench/loopback: see there)
+bench: $(BENCHES)
+	$(Q)$(BUILD)/bench/rules
 
 # ---- fuzzing: clang's libFuzzer with sanitizers, in objects of its own ----
 FUZZ_BUILD := build/fuzz
@@ -205,6 +226,12 @@ test: deps
 test-full:
 	$(Q)MYTUNNEL_FULL=1 $(MAKE) --no-print-directory check
 
+## test-crash  kill -9 at 1,000 random instants (CRASH_ROUNDS), in the midst of changes and traffic
+test-crash: all
+	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) \
+		MYTUNNEL_CRASH_ROUNDS=$(CRASH_ROUNDS) MYTUNNEL_LIMIT=3600 \
+		$(PYTHON) tests/integration/run.py crash.killed
+
 ## tsan       check under ThreadSanitizer
 tsan:
 	$(Q)$(MAKE) --no-print-directory SANITIZE=thread check
@@ -237,22 +264,41 @@ format:
 INSTALL_BIN := $(DESTDIR)$(PREFIX)/bin
 INSTALL_SBIN := $(DESTDIR)$(PREFIX)/sbin
 INSTALL_MAN := $(DESTDIR)$(PREFIX)/share/man
+INSTALL_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+INSTALL_LIB := $(DESTDIR)$(PREFIX)/lib
+# Names in sysusers.d, tmpfiles.d, sysctl.d and modules-load.d.
+SYSTEM_FILES := sysusers.d/mytunnel.conf tmpfiles.d/mytunnel.conf sysctl.d/50-mytunnel.conf \
+	modules-load.d/mytunnel.conf
 
-## install    programs and manual pages below DESTDIR and PREFIX
+## install    programs, manual pages and service files below DESTDIR and PREFIX
 install: all
-	install -d $(INSTALL_BIN) $(INSTALL_SBIN) $(INSTALL_MAN)/man1 $(INSTALL_MAN)/man8
+	install -d $(INSTALL_BIN) $(INSTALL_SBIN) $(INSTALL_MAN)/man1 $(INSTALL_MAN)/man8 \
+		$(INSTALL_COMPLETIONS) $(INSTALL_LIB)/systemd/system $(INSTALL_LIB)/systemd/user \
+		$(addprefix $(INSTALL_LIB)/,$(sort $(dir $(SYSTEM_FILES))))
 	install -m 755 $(BUILD)/mytunneld $(INSTALL_SBIN)/mytunneld
 	install -m 755 $(BUILD)/mytunnelctl $(INSTALL_BIN)/mytunnelctl
 	install -m 755 $(BUILD)/mytunnel $(INSTALL_BIN)/mytunnel
-	install -m 644 daemon/mytunneld.8 $(INSTALL_MAN)/man8/mytunneld.8
+	install -m 644 $(BUILD)/mytunneld.8 $(INSTALL_MAN)/man8/mytunneld.8
 	install -m 644 ctl/mytunnelctl.8 $(INSTALL_MAN)/man8/mytunnelctl.8
 	install -m 644 client/mytunnel.1 $(INSTALL_MAN)/man1/mytunnel.1
+	install -m 644 completions/mytunnelctl $(INSTALL_COMPLETIONS)/mytunnelctl
+	sed 's,@SBINDIR@,$(PREFIX)/sbin,' daemon/systemd/mytunnel.service.in \
+		>$(INSTALL_LIB)/systemd/system/mytunnel.service
+	sed 's,@BINDIR@,$(PREFIX)/bin,' client/mytunnel@.service.in \
+		>$(INSTALL_LIB)/systemd/user/mytunnel@.service
+	chmod 644 $(INSTALL_LIB)/systemd/system/mytunnel.service \
+		$(INSTALL_LIB)/systemd/user/mytunnel@.service
+	$(foreach f,$(SYSTEM_FILES),install -m 644 daemon/systemd/mytunnel.$(patsubst \
+		%.d/,%,$(dir $(f))).conf $(INSTALL_LIB)/$(f) &&) true
 
 ## uninstall  remove what install placed
 uninstall:
 	rm -f $(INSTALL_SBIN)/mytunneld $(INSTALL_BIN)/mytunnelctl $(INSTALL_BIN)/mytunnel \
 		$(INSTALL_MAN)/man8/mytunneld.8 $(INSTALL_MAN)/man8/mytunnelctl.8 \
-		$(INSTALL_MAN)/man1/mytunnel.1
+		$(INSTALL_MAN)/man1/mytunnel.1 $(INSTALL_COMPLETIONS)/mytunnelctl \
+		$(INSTALL_LIB)/systemd/system/mytunnel.service \
+		$(INSTALL_LIB)/systemd/user/mytunnel@.service \
+		$(addprefix $(INSTALL_LIB)/,$(SYSTEM_FILES))
 
 ## dist       build/mytunnel-VERSION.tar.gz from the last commit
 dist:

@@ -17,6 +17,7 @@ extern const struct mt_verb mt_verb_connect;
 extern const struct mt_verb mt_verb_import;
 extern const struct mt_verb mt_verb_ping;
 extern const struct mt_verb mt_verb_keygen;
+extern const struct mt_verb mt_verb_doctor;
 
 /* Prints the help on stdout, returns MT_EXIT_OK. */
 int mt_verb_print_help(const struct mt_verb *verb);

@@ -1,5 +1,6 @@
 #include "client/link.h"
 
+#include "client/say.h"
 #include "proto/wire/request.h"
 
 #include <stdlib.h>
@@ -59,6 +60,11 @@ static void on_notice(void *user, uint32_t code, const char *text, size_t text_l
 	if (code == MT_NOTICE_DRAINING && !link->draining) {
 		link->draining = true;
 		link->events.on_draining(link, link->events.user);
+	}
+	if (code == MT_NOTICE_POLICY) {
+		/* Our own words: the text comes from the other side. */
+		mt_say("the server's access rules have changed: tunnels that they refuse were "
+		       "ended");
 	}
 }
 

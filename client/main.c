@@ -10,6 +10,7 @@ static const struct mt_verb *const verbs[] = {
 	&mt_verb_connect,
 	&mt_verb_import,
 	&mt_verb_ping,
+	&mt_verb_doctor,
 	&mt_verb_keygen,
 };
 

@@ -21,6 +21,7 @@ static void say(struct mt_reason *out, bool permanent, const char *what, const c
 	const char *next)
 {
 	out->permanent = permanent;
+	out->crowded = false;
 	(void)snprintf(out->text, sizeof(out->text), "%s%s%s%s%s", what,
 		detail[0] == '\0' ? "" : ": ", detail, next[0] == '\0' ? "" : "; ", next);
 }
@@ -35,6 +36,10 @@ static void from_app_code(struct mt_reason *out, const struct mt_conn_end *end, 
 	case MT_APP_REVOKED:
 		say(out, true, "the server has revoked this identity", "", ask);
 		return;
+	case MT_APP_DISABLED:
+		say(out, true, "the server has disabled this identity", "",
+			"ask the server's administrator (mytunnelctl client enable)");
+		return;
 	case MT_APP_EXPIRED: say(out, true, "this identity has expired", "", ask); return;
 	case MT_APP_QUOTA:
 		say(out, true, "the quota of this identity is used up", "",
@@ -43,7 +48,10 @@ static void from_app_code(struct mt_reason *out, const struct mt_conn_end *end, 
 	case MT_APP_KICKED:
 		say(out, false, "the server's administrator closed the connection", "", "");
 		return;
-	case MT_APP_LIMIT: say(out, false, "the server is at a limit", detail, ""); return;
+	case MT_APP_LIMIT:
+		say(out, false, "the server is at a limit", detail, "");
+		out->crowded = true;
+		return;
 	default: say(out, false, "the server closed the connection", detail, ""); return;
 	}
 }

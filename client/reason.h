@@ -7,6 +7,7 @@
 
 struct mt_reason {
 	bool permanent; /* only a new profile, or the server's administrator, can help */
+	bool crowded;   /* a limit: trying again helps, but not at once */
 	char text[384]; /* one phrase without a final stop; a permanent one says what to do next */
 };
 

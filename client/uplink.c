@@ -142,6 +142,12 @@ static void on_link_end(struct mt_link *link, const struct mt_reason *reason, vo
 		fail(u, reason);
 		return;
 	}
+	if (reason->crowded) {
+		/* The handshake went well, so no failure was counted: without a pause this would
+		 * go round in circles.
+		 */
+		u->retry_ms = uv_now(u->config.loop) + MT_UPLINK_CROWDED_MS;
+	}
 	u->reason = *reason;
 	/* A server that lets us in to throw us out must not be asked again and again at once. */
 	if (mt_driver_now_ns(u->driver) - link->up_ns < MT_LINK_LASTING_NS) {

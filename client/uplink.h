@@ -11,6 +11,7 @@
 #include "client/reason.h"
 #include "proto/quic/mem.h"
 #include "proto/quic/stream.h"
+#include "proto/wire/addr.h"
 #include "proto/wire/err.h"
 #include "proto/wire/profile.h"
 
@@ -29,6 +30,7 @@
 #define MT_UPLINK_BACKOFF_SOON_MS 2000 /* the longest during the first minute without a server */
 #define MT_UPLINK_BACKOFF_MAX_MS  5000
 #define MT_UPLINK_SOON_MS         60000
+#define MT_UPLINK_CROWDED_MS      3000 /* after a connection that ended for a limit */
 
 enum mt_uplink_state {
 	MT_UPLINK_CONNECTING,
@@ -87,5 +89,14 @@ int mt_uplink_send_datagram(struct mt_uplink *u, const void *head, size_t head_l
 	const void *body, size_t body_len) MT_MUST_CHECK;
 /* Pings by the first usable connection's control channel. MT_E_CLOSED, MT_E_AGAIN. */
 int mt_uplink_ping(struct mt_uplink *u) MT_MUST_CHECK;
+/* What the first usable connection knows of its path. */
+struct mt_uplink_path {
+	struct mt_addr remote;
+	size_t udp_payload;  /* bytes, as discovered so far */
+	size_t datagram_max; /* bytes; 0: the server takes none */
+	uint64_t rtt_ns;
+};
+/* MT_E_CLOSED when there is none. */
+int mt_uplink_get_path(struct mt_uplink *u, struct mt_uplink_path *out) MT_MUST_CHECK;
 /* The network has changed: connections move to the address by which the server is reached now. */
 void mt_uplink_check_paths(struct mt_uplink *u);

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define HELP_COLUMN 30 /* of a verb and its arguments */
+
 static void print_help(FILE *out)
 {
 	size_t count;
@@ -19,11 +21,15 @@ static void print_help(FILE *out)
 	      "\n",
 		out);
 	for (size_t i = 0; i < count; i++) {
-		char left[64];
-
-		(void)snprintf(left, sizeof(left), "%s %s", verbs[i].name,
+		char left[256];
+		int len = snprintf(left, sizeof(left), "%s %s", verbs[i].name,
 			verbs[i].args); /* the table's texts fit */
-		fprintf(out, "  %-30s %s\n", left, verbs[i].help);
+
+		if (len > HELP_COLUMN) {
+			fprintf(out, "  %s\n%*s%s\n", left, HELP_COLUMN + 3, "", verbs[i].help);
+		} else {
+			fprintf(out, "  %-*s %s\n", HELP_COLUMN, left, verbs[i].help);
+		}
 	}
 	fputs("\n"
 	      "  --socket PATH  the daemon's control socket ($MYTUNNEL_SOCKET, "

@@ -84,3 +84,18 @@ out:
 	free(chain);
 	return status;
 }
+
+static int print_renewed(const struct mt_ctl *ctl, const json_t *result)
+{
+	(void)ctl;
+	puts("renewed; new connections of pinned profiles get this certificate:");
+	print_one(json_object_get(result, "certificate"));
+	return CTL_OK;
+}
+
+int mt_ctl_cert_renew(const struct mt_ctl *ctl, int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	return mt_ctl_ask(ctl, "cert.renew", NULL, print_renewed);
+}

@@ -1,9 +1,88 @@
 #include "ctl/ctl.h"
+#include "ctl/qr.h"
 #include "ctl/table.h"
+#include "proto/wire/encode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The options of "client add" and "client set" that the daemon reads. */
+static const struct {
+	const char *option;
+	const char *member;
+} limits[] = {
+	{"--expires", "expires"},
+	{"--rate", "rate"},
+	{"--quota", "quota"},
+	{"--max-connections", "max_connections"},
+	{"--note", "note"},
+};
+
+struct words {
+	const char *name;
+	const char *key_file;
+	bool qr;
+	json_t *args; /* of the request */
+};
+
+/* The value of `option` at `argv[*i]`, as "--option VALUE" or "--option=VALUE"; NULL when another
+ * word stands there. */
+static const char *value_of(const char *option, int argc, char **argv, int *i)
+{
+	size_t len = strlen(option);
+
+	if (argv[*i] == NULL || strncmp(argv[*i], option, len) != 0) {
+		return NULL;
+	}
+	if (argv[*i][len] == '=') {
+		return argv[*i] + len + 1;
+	}
+	return argv[*i][len] == '\0' && *i + 1 < argc ? argv[++*i] : NULL;
+}
+
+static int take_limit(struct words *w, int argc, char **argv, int *i)
+{
+	for (size_t n = 0; n < sizeof(limits) / sizeof(limits[0]); n++) {
+		const char *value = value_of(limits[n].option, argc, argv, i);
+
+		if (value != NULL) {
+			return json_object_set_new(w->args, limits[n].member, json_string(value));
+		}
+	}
+	return -1;
+}
+
+/* 0, or a usage error; `args` is then nobody's. */
+static int read_words(struct words *w, bool adding, int argc, char **argv)
+{
+	bool ok = true;
+
+	*w = (struct words){.args = json_object()};
+	for (int i = 0; i < argc && ok; i++) {
+		const char *key_file = adding ? value_of("--key", argc, argv, &i) : NULL;
+
+		if (key_file != NULL) {
+			w->key_file = key_file;
+		} else if (adding && strcmp(argv[i], "--qr") == 0) {
+			w->qr = true;
+		} else if (argv[i][0] == '-') {
+			ok = take_limit(w, argc, argv, &i) == 0;
+		} else {
+			ok = w->name == NULL;
+			w->name = argv[i];
+		}
+	}
+	if (!ok || w->name == NULL ||
+		json_object_set_new(w->args, "name", json_string(w->name)) != 0) {
+		json_decref(w->args);
+		return mt_ctl_fail(CTL_USAGE,
+			"usage: mytunnelctl client %s NAME %s[--expires 30d] [--rate 50M] "
+			"[--quota 100G/month] [--max-connections N] [--note TEXT]",
+			adding ? "add" : "set", adding ? "[--key FILE] [--qr] " : "");
+	}
+	return 0;
+}
 
 /* The profile and nothing else on standard output: it is meant for a file. */
 static int print_profile(const struct mt_ctl *ctl, const json_t *result)
@@ -15,85 +94,118 @@ static int print_profile(const struct mt_ctl *ctl, const json_t *result)
 	return CTL_OK;
 }
 
+static int print_profile_and_code(const struct mt_ctl *ctl, const json_t *result)
+{
+	int rv = mt_qr_print(mt_ctl_text(result, "uri"), stderr);
+
+	if (rv != 0) {
+		fprintf(stderr, "warning: the QR code cannot be drawn: %s\n", mt_strerror(rv));
+	}
+	return print_profile(ctl, result);
+}
+
+static int read_key(const char *path, char **out)
+{
+	char *key = mt_ctl_read_file(path, NULL);
+
+	if (key == NULL) {
+		return CTL_FAILED;
+	}
+	if (strstr(key, "PRIVATE KEY") != NULL) {
+		mt_wipe(key, strlen(key));
+		free(key);
+		return mt_ctl_fail(CTL_FAILED,
+			"%s holds a private key; give the public one (mytunnel keygen prints it)",
+			path);
+	}
+	*out = key;
+	return 0;
+}
+
 int mt_ctl_client_add(const struct mt_ctl *ctl, int argc, char **argv)
 {
-	const char *name = NULL;
-	const char *key_file = NULL;
+	struct words w;
 	char *key = NULL;
-	json_t *args;
+	int rv = read_words(&w, true, argc, argv);
 
-	for (int i = 0; i < argc; i++) {
-		if (strcmp(argv[i], "--key") == 0 && i + 1 < argc) {
-			key_file = argv[++i];
-		} else if (strncmp(argv[i], "--key=", 6) == 0) {
-			key_file = argv[i] + 6;
-		} else if (name == NULL && argv[i][0] != '-') {
-			name = argv[i];
-		} else {
-			name = NULL;
-			break;
+	if (rv != 0) {
+		return rv;
+	}
+	if (w.key_file != NULL) {
+		rv = read_key(w.key_file, &key);
+		if (rv == 0 && json_object_set_new(w.args, "public_key", json_string(key)) != 0) {
+			rv = mt_ctl_fail(CTL_USAGE, "the key file is not text");
+		}
+		free(key);
+		if (rv != 0) {
+			json_decref(w.args);
+			return rv;
 		}
 	}
-	if (name == NULL) {
-		return mt_ctl_fail(CTL_USAGE, "usage: mytunnelctl client add NAME [--key FILE]");
-	}
-	if (key_file != NULL) {
-		key = mt_ctl_read_file(key_file, NULL);
-		if (key == NULL) {
-			return CTL_FAILED;
-		}
-		if (strstr(key, "PRIVATE KEY") != NULL) {
-			free(key);
-			return mt_ctl_fail(CTL_FAILED,
-				"%s holds a private key; give the public one (mytunnel keygen "
-				"prints it)",
-				key_file);
-		}
-	}
-	args = json_pack("{s:s, s:s*}", "name", name, "public_key", key);
-	free(key);
-	if (args == NULL) {
-		return mt_ctl_fail(CTL_USAGE, "the name or the key file is not text");
-	}
-	return mt_ctl_ask(ctl, "client.add", args, print_profile);
+	return mt_ctl_ask(ctl, "client.add", w.args, w.qr ? print_profile_and_code : print_profile);
 }
 
-static int print_clients(const struct mt_ctl *ctl, const json_t *result)
+int mt_ctl_client_set(const struct mt_ctl *ctl, int argc, char **argv)
 {
-	static const char *const headings[] = {"NAME", "STATE", "ADDED", "KEY"};
-	const json_t *list = json_object_get(result, "clients");
-	struct mt_table *t = mt_table_new(headings, 4);
-	char when[MT_NUMBER_TEXT_MAX];
-	size_t i;
-	json_t *row;
-	int rv;
+	struct words w;
+	int rv = read_words(&w, false, argc, argv);
 
-	json_array_foreach(list, i, row)
-	{
-		if (t != NULL) {
-			mt_table_add(t, mt_ctl_text(row, "name"));
-			mt_table_add(t, json_is_true(json_object_get(row, "revoked")) ? "revoked"
-										      : "active");
-			mt_table_add(t, mt_format_time(when, json_integer_value(json_object_get(
-								     row, "created_at"))));
-			mt_table_addf(t, "%.16s", mt_ctl_text(row, "fingerprint"));
-		}
-	}
-	if (json_array_size(list) == 0) {
-		fputs("no clients yet; mytunnelctl client add NAME\n", stderr);
-		mt_table_free(t);
-		return CTL_OK;
-	}
-	rv = t != NULL ? mt_table_print(t, stdout, ctl->color) : -1;
-	mt_table_free(t);
-	return rv == 0 ? CTL_OK : mt_ctl_fail(CTL_FAILED, "out of memory");
+	return rv != 0 ? rv : mt_ctl_ask(ctl, "client.set", w.args, mt_ctl_print_client);
 }
 
-int mt_ctl_client_list(const struct mt_ctl *ctl, int argc, char **argv)
+static int ask_by_name(const struct mt_ctl *ctl, const char *verb, const char *name,
+	int (*print)(const struct mt_ctl *ctl, const json_t *result))
+{
+	return mt_ctl_ask(ctl, verb, json_pack("{s:s}", "name", name), print);
+}
+
+static int print_enabled(const struct mt_ctl *ctl, const json_t *result)
+{
+	(void)ctl;
+	printf("client '%s' is enabled\n", mt_ctl_text(json_object_get(result, "client"), "name"));
+	return CTL_OK;
+}
+
+int mt_ctl_client_enable(const struct mt_ctl *ctl, int argc, char **argv)
 {
 	(void)argc;
-	(void)argv;
-	return mt_ctl_ask(ctl, "client.list", NULL, print_clients);
+	return ask_by_name(ctl, "client.enable", argv[0], print_enabled);
+}
+
+static int print_disabled(const struct mt_ctl *ctl, const json_t *result)
+{
+	(void)ctl;
+	printf("client '%s' is disabled; its connections have been ended\n",
+		mt_ctl_text(json_object_get(result, "client"), "name"));
+	return CTL_OK;
+}
+
+int mt_ctl_client_disable(const struct mt_ctl *ctl, int argc, char **argv)
+{
+	(void)argc;
+	return ask_by_name(ctl, "client.disable", argv[0], print_disabled);
+}
+
+static int print_kicked(const struct mt_ctl *ctl, const json_t *result)
+{
+	(void)ctl;
+	printf("%" JSON_INTEGER_FORMAT " connections of client '%s' have been ended\n",
+		json_integer_value(json_object_get(result, "connections")),
+		mt_ctl_text(result, "client"));
+	return CTL_OK;
+}
+
+int mt_ctl_client_kick(const struct mt_ctl *ctl, int argc, char **argv)
+{
+	char question[160];
+
+	(void)argc;
+	(void)snprintf(question, sizeof(question), "End all connections of client '%.64s'?",
+		argv[0]); /* for people: cut when too long */
+	if (!mt_ctl_confirm(ctl, question)) {
+		return CTL_FAILED;
+	}
+	return ask_by_name(ctl, "client.kick", argv[0], print_kicked);
 }
 
 static int print_revoked(const struct mt_ctl *ctl, const json_t *result)

@@ -102,8 +102,11 @@ static int print_stats(const struct mt_ctl *ctl, const json_t *result)
 
 int mt_ctl_stats(const struct mt_ctl *ctl, int argc, char **argv)
 {
-	(void)argc;
-	(void)argv;
+	if (argc == 1) {
+		return strcmp(argv[0], "--clients") == 0
+			       ? mt_ctl_client_stats(ctl)
+			       : mt_ctl_fail(CTL_USAGE, "usage: mytunnelctl stats [--clients]");
+	}
 	return mt_ctl_ask(ctl, "stats", NULL, print_stats);
 }
 
@@ -155,9 +158,34 @@ static int print_connections(const struct mt_ctl *ctl, const json_t *result)
 
 int mt_ctl_connections(const struct mt_ctl *ctl, int argc, char **argv)
 {
-	(void)argc;
-	(void)argv;
-	return mt_ctl_ask(ctl, "connections", NULL, print_connections);
+	json_t *args = json_object();
+	int bad = 0;
+
+	for (int i = 0; i < argc && bad == 0; i += 2) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+		char *end = NULL;
+
+		if (value == NULL) {
+			bad = 1;
+		} else if (strcmp(argv[i], "--client") == 0) {
+			bad = json_object_set_new(args, "client", json_string(value));
+		} else if (strcmp(argv[i], "--sort") == 0) {
+			bad = json_object_set_new(args, "sort", json_string(value));
+		} else if (strcmp(argv[i], "--limit") == 0) {
+			long limit = strtol(value, &end, 10);
+
+			bad = *value == '\0' || *end != '\0' || limit < 1 ||
+			      json_object_set_new(args, "limit", json_integer(limit)) != 0;
+		} else {
+			bad = 1;
+		}
+	}
+	if (bad != 0) {
+		json_decref(args);
+		return mt_ctl_fail(CTL_USAGE,
+			"usage: mytunnelctl connections [--client NAME] [--sort KEY] [--limit N]");
+	}
+	return mt_ctl_ask(ctl, "connections", args, print_connections);
 }
 
 static int print_kicked(const struct mt_ctl *ctl, const json_t *result)

@@ -1,6 +1,8 @@
 #include "ctl/ctl.h"
 #include "ctl/table.h"
 
+#include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +26,9 @@ static int print_values(const struct mt_ctl *ctl, const json_t *result)
 	{
 		if (t != NULL) {
 			mt_table_add(t, mt_ctl_text(row, "key"));
-			mt_table_add(t, mt_ctl_text(row, "value"));
+			mt_table_addf(t, "%s%s", mt_ctl_text(row, "value"),
+				json_is_true(json_object_get(row, "on_trial")) ? " (on trial)"
+									       : "");
 			mt_table_add(t, json_is_true(json_object_get(row, "changed"))
 						? mt_ctl_text(row, "default")
 						: "");
@@ -45,16 +49,29 @@ int mt_ctl_get(const struct mt_ctl *ctl, int argc, char **argv)
 {
 	json_t *root = NULL;
 	json_t *result = NULL;
+	const char *key = NULL;
+	bool changed = false;
 	bool one;
-	int rv = mt_ctl_call(
-		ctl, "get", argc > 0 ? json_pack("{s:s}", "key", argv[0]) : NULL, &root, &result);
+	int rv;
 
+	for (int i = 0; i < argc; i++) {
+		if (strcmp(argv[i], "--changed") == 0) {
+			changed = true;
+		} else if (key == NULL) {
+			key = argv[i];
+		} else {
+			return mt_ctl_fail(
+				CTL_USAGE, "usage: mytunnelctl get [KEY|PREFIX] [--changed]");
+		}
+	}
+	rv = mt_ctl_call(ctl, "get", json_pack("{s:s*, s:b}", "key", key, "changed", changed),
+		&root, &result);
 	if (rv != 0) {
 		return rv;
 	}
-	one = argc > 0 &&
+	one = key != NULL && !changed &&
 	      strcmp(mt_ctl_text(json_array_get(json_object_get(result, "settings"), 0), "key"),
-		      argv[0]) == 0;
+		      key) == 0;
 	if (ctl->json) {
 		rv = mt_ctl_print_json(result);
 	} else {
@@ -81,6 +98,7 @@ static void print_applies(const json_t *row)
 
 static int print_changes(const struct mt_ctl *ctl, const json_t *result)
 {
+	char within[MT_NUMBER_TEXT_MAX];
 	size_t i;
 	json_t *row;
 
@@ -89,15 +107,59 @@ static int print_changes(const struct mt_ctl *ctl, const json_t *result)
 	{
 		print_applies(row);
 	}
+	if (json_integer_value(json_object_get(result, "confirm_within")) > 0) {
+		printf("goes back by itself in %s, unless you run: mytunnelctl confirm\n",
+			mt_format_duration(within,
+				json_integer_value(json_object_get(result, "confirm_within"))));
+	}
 	return CTL_OK;
+}
+
+/* Takes "--confirm TIME" out of the arguments; a TIME is like 90, 90s, 2m or 1h. */
+static int take_confirm(int *argc, char **argv, json_int_t *seconds)
+{
+	int kept = 0;
+
+	for (int i = 0; i < *argc; i++) {
+		json_int_t unit = 1;
+		long value;
+		char *end;
+
+		if (strcmp(argv[i], "--confirm") != 0) {
+			argv[kept++] = argv[i];
+			continue;
+		}
+		errno = 0;
+		value = i + 1 < *argc ? strtol(argv[i + 1], &end, 10) : -1;
+		if (value > 0 && errno == 0 && (*end == 's' || *end == 'm' || *end == 'h')) {
+			unit = *end == 'h' ? 3600 : *end == 'm' ? 60 : 1;
+			end++;
+		}
+		if (value <= 0 || errno != 0 || *end != '\0' || value > INT32_MAX) {
+			return mt_ctl_fail(CTL_USAGE, "--confirm takes a time such as 90s or 2m");
+		}
+		*seconds = value * unit;
+		i++;
+	}
+	*argc = kept;
+	return 0;
 }
 
 int mt_ctl_set(const struct mt_ctl *ctl, int argc, char **argv)
 {
-	json_t *values = json_object();
+	json_t *values;
+	json_int_t confirm = 0;
+	int rv = take_confirm(&argc, argv, &confirm);
 
-	if (argc % 2 != 0) {
+	if (rv != 0) {
+		return rv;
+	}
+	values = json_object();
+	if (argc == 0 || argc % 2 != 0) {
 		json_decref(values);
+		if (argc == 0) {
+			return mt_ctl_fail(CTL_USAGE, "set takes keys with their values");
+		}
 		return mt_ctl_fail(CTL_USAGE,
 			"'%s' has no value; usage: mytunnelctl set KEY VALUE [KEY VALUE]...",
 			argv[argc - 1]);
@@ -112,7 +174,25 @@ int mt_ctl_set(const struct mt_ctl *ctl, int argc, char **argv)
 			return mt_ctl_fail(CTL_USAGE, "'%s' or its value is not text", argv[i]);
 		}
 	}
-	return mt_ctl_ask(ctl, "set", json_pack("{s:o}", "values", values), print_changes);
+	return mt_ctl_ask(ctl, "set",
+		json_pack("{s:o, s:o*}", "values", values, "confirm",
+			confirm > 0 ? json_integer(confirm) : NULL),
+		print_changes);
+}
+
+static int print_confirmed(const struct mt_ctl *ctl, const json_t *result)
+{
+	(void)ctl;
+	(void)result;
+	puts("confirmed: the settings on trial are stored");
+	return CTL_OK;
+}
+
+int mt_ctl_settings_confirm(const struct mt_ctl *ctl, int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	return mt_ctl_ask(ctl, "confirm", NULL, print_confirmed);
 }
 
 int mt_ctl_reset(const struct mt_ctl *ctl, int argc, char **argv)

@@ -1,5 +1,6 @@
 #include "daemon/appliance.h"
 
+#include "daemon/audit.h"
 #include "daemon/log.h"
 #include "daemon/publish.h"
 #include "proto/wire/encode.h"
@@ -66,6 +67,10 @@ static int write_presets(struct mt_appliance *a, const struct mt_preset *presets
 		(void)snprintf(why, why_cap, "the settings could not be stored: %s",
 			mt_store_error(a->store));
 		return rv;
+	}
+	if (n > 0) {
+		mt_audit_record_own(
+			a, "mytunneld --set", mt_audit_settings(&a->settings, &settings));
 	}
 	a->settings = settings;
 	return 0;
@@ -175,11 +180,17 @@ static int init_handles(struct mt_appliance *a)
 		rv = uv_timer_init(a->loop, &a->retry); /* timers do not fail to initialise */
 	}
 	if (rv == 0) {
-		rv = uv_timer_init(a->loop, &a->daily);
+		rv = uv_timer_init(a->loop, &a->certs);
+	}
+	if (rv == 0) {
+		rv = uv_timer_init(a->loop, &a->accounting);
 	}
 	a->rounds.inbox = &a->inbox;
+	mt_events_init(&a->events, a->loop, &a->inbox);
+	mt_trial_init(&a->trial, a->loop, a);
 	a->retry.data = a;
-	a->daily.data = a;
+	a->certs.data = a;
+	a->accounting.data = a;
 	return rv;
 }
 
@@ -214,10 +225,13 @@ int mt_appliance_new(struct mt_appliance **out, uv_loop_t *loop, const char *sta
 		goto out;
 	}
 	read_hosts(a);
-	rv = mt_publish_snapshot(
-		&a->snapshot, a->store, &a->settings, a->tls, a->hosts, a->host_count);
+	rv = mt_publish_snapshot(&a->snapshot, a->store, &a->accounts, &a->settings, a->tls,
+		a->hosts, a->host_count);
+	if (rv == 0) {
+		rv = mt_publish_rules(&a->snapshot->rules, a->store, NULL);
+	}
 	if (rv != 0) {
-		(void)snprintf(why, why_cap, "the clients could not be loaded: %s",
+		(void)snprintf(why, why_cap, "the clients and rules could not be loaded: %s",
 			mt_store_error(a->store));
 		goto out;
 	}
@@ -243,8 +257,12 @@ void mt_appliance_free(struct mt_appliance *a)
 	if (a == NULL) {
 		return;
 	}
+	mt_events_free(&a->events);
+	mt_upload_free(a->upload);
 	mt_store_close(a->store);
+	mt_lookup_free(a->lookup);
 	mt_snapshot_unref(a->snapshot);
+	mt_accounts_deinit(&a->accounts);
 	mt_tls_server_unref(a->tls);
 	mt_wipe(a->secret, sizeof(a->secret));
 	if (a->board.counters != NULL) {
@@ -269,8 +287,11 @@ int mt_appliance_prepare(struct mt_appliance *a, struct mt_publication *p,
 		rv = mt_publish_tls(&next.tls, a->store, settings, why, why_cap);
 	}
 	if (rv == 0) {
-		rv = mt_publish_snapshot(
-			&next.snapshot, a->store, settings, next.tls, a->hosts, a->host_count);
+		rv = mt_publish_snapshot(&next.snapshot, a->store, &a->accounts, settings, next.tls,
+			a->hosts, a->host_count);
+		if (rv == 0) {
+			rv = mt_publish_rules(&next.snapshot->rules, a->store, a->snapshot->rules);
+		}
 		if (rv != 0) {
 			(void)snprintf(
 				why, why_cap, "the change could not be built: %s", mt_strerror(rv));

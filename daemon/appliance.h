@@ -4,7 +4,12 @@
  */
 #pragma once
 
+#include "daemon/accounts.h"
+#include "daemon/change.h"
+#include "daemon/events.h"
 #include "daemon/hosts.h"
+#include "daemon/listeners.h"
+#include "daemon/lookup.h"
 #include "daemon/round.h"
 #include "daemon/snapshot.h"
 #include "daemon/status.h"
@@ -36,6 +41,7 @@ struct mt_appliance {
 	struct mt_settings settings;
 	struct mt_tls_server *tls;
 	struct mt_snapshot *snapshot;
+	struct mt_accounts accounts;
 	uint8_t secret[32];
 	uint8_t tag;
 
@@ -49,6 +55,11 @@ struct mt_appliance {
 	unsigned worker_count; /* 0 while degraded */
 	struct mt_inbox inbox;
 	struct mt_rounds rounds;
+	struct mt_events events;
+	struct mt_listeners listeners;
+	struct mt_trial trial;
+
+	struct mt_lookup *lookup; /* NULL before its first use */
 
 	struct mt_web *web;
 	struct mt_web_view view;
@@ -56,13 +67,22 @@ struct mt_appliance {
 	struct mt_facts facts; /* the control thread's own copy of what is on the board */
 
 	uv_timer_t retry;
-	uv_timer_t daily;
+	uv_timer_t certs;
+	uv_timer_t accounting;
+	unsigned accounting_ticks;
 
 	struct mt_drained drained[MT_WORKERS_MAX];
 	unsigned drained_count;
 	void (*on_drained)(void *user); /* NULL: nobody waits */
 	void *on_drained_user;
+
+	struct mt_upload *upload; /* of a restore; NULL: none is under way */
+	uint64_t upload_serial;
 };
+
+/* Wipes and frees what a restore has sent so far; NULL is allowed. */
+struct mt_upload;
+void mt_upload_free(struct mt_upload *u);
 
 /* A setting to write before the start, by its text. */
 struct mt_preset {

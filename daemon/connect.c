@@ -1,6 +1,5 @@
 #include "daemon/connect.h"
 
-#include "daemon/access.h"
 #include "daemon/connect_order.h"
 
 #include <errno.h>
@@ -17,6 +16,7 @@ struct attempt {
 
 struct mt_connect {
 	struct mt_env *env;
+	struct mt_access_request request;
 	void (*on_done)(void *user, int err, int fd, const struct mt_addr *addr);
 	void *user;
 	struct mt_deadline next_due;
@@ -68,7 +68,7 @@ static int open_attempt(struct mt_connect *c, size_t index)
 	const struct mt_addr *addr = &c->addrs[index];
 	const int on = 1;
 	int fd = -1;
-	int rv = mt_access_check_target(c->env->snapshot, addr);
+	int rv = mt_access_check_target(c->env->snapshot, &c->request, addr);
 
 	if (rv < 0) {
 		return rv;
@@ -194,13 +194,14 @@ int mt_connect_start(struct mt_connect **out, const struct mt_connect_config *co
 		return -ENOMEM;
 	}
 	c->env = config->env;
+	c->request = config->request;
 	c->on_done = config->on_done;
 	c->user = config->user;
 	c->err = 0;
 	c->count = config->count < MT_CONNECT_ADDRS_MAX ? config->count : MT_CONNECT_ADDRS_MAX;
 	memcpy(c->addrs, config->addrs, c->count * sizeof(*c->addrs));
 	for (size_t i = 0; i < c->count; i++) {
-		mt_addr_set_port(&c->addrs[i], config->port);
+		mt_addr_set_port(&c->addrs[i], config->request.port);
 	}
 	mt_connect_interleave(c->addrs, c->count);
 	c->next_due.on_due = on_next_due;

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "daemon/access.h"
 #include "daemon/env.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/err.h"
@@ -22,7 +23,9 @@ struct mt_connect_config {
 	const struct mt_addr
 		*addrs; /* in the order of preference; copied, at most MT_CONNECT_ADDRS_MAX */
 	size_t count;
-	uint16_t port;
+	/* What the rules are asked about; its port is connected to. Copied, but for its texts,
+	 * which live until the end. */
+	struct mt_access_request request;
 	/* The end; the struct mt_connect is gone. On success `fd` is taken: non-blocking,
 	 * TCP_NODELAY, not in the poller, connected to `addr`, which is borrowed for the call.
 	 * Otherwise `err` is the most telling error of all attempts: MT_E_DENIED (every address),

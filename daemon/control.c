@@ -1,5 +1,6 @@
 #include "daemon/control.h"
 
+#include "daemon/audit.h"
 #include "daemon/control_peer.h"
 #include "daemon/control_socket.h"
 #include "daemon/log.h"
@@ -26,6 +27,7 @@ struct peer {
 	uv_timer_t timer;
 	unsigned handles; /* that still have to close */
 	enum mt_rights rights;
+	struct mt_actor actor;
 	char *in;
 	size_t in_len;
 	size_t in_cap;
@@ -39,6 +41,11 @@ struct peer {
 
 struct mt_reply {
 	struct peer *peer; /* NULL once it is gone */
+	struct mt_appliance *appliance;
+	struct mt_actor actor;
+	const struct mt_verb *change; /* a verb that changes something; else NULL */
+	json_t *args;                 /* of `change` */
+	json_t *before;
 };
 
 struct mt_control {
@@ -168,6 +175,8 @@ static void answer(struct mt_reply *reply, char *line)
 {
 	struct peer *p = reply->peer;
 
+	json_decref(reply->args);
+	json_decref(reply->before);
 	free(reply);
 	if (p == NULL) {
 		wipe_free(line, line != NULL ? strlen(line) : 0);
@@ -177,8 +186,17 @@ static void answer(struct mt_reply *reply, char *line)
 	send_line(p, line);
 }
 
+uid_t mt_reply_uid(const struct mt_reply *reply)
+{
+	return reply->actor.uid;
+}
+
 void mt_reply_result(struct mt_reply *reply, json_t *result)
 {
+	if (reply->change != NULL && result != NULL) {
+		mt_audit_record(reply->appliance, &reply->actor, reply->change->name, reply->args,
+			reply->before, result);
+	}
 	answer(reply, mt_message_format_result(result));
 }
 
@@ -238,11 +256,13 @@ static void handle(struct peer *p, const char *line, size_t len)
 		return;
 	}
 	verb = mt_verb_find(name);
-	reply = malloc(sizeof(*reply));
+	reply = calloc(1, sizeof(*reply));
 	if (reply == NULL) {
 		cut(p);
 	} else {
 		reply->peer = p;
+		reply->appliance = p->control->appliance;
+		reply->actor = p->actor;
 		p->reply = reply;
 		(void)uv_timer_start(&p->timer, on_late, MT_CONTROL_ANSWER_MS, 0);
 		if (verb == NULL) {
@@ -250,11 +270,19 @@ static void handle(struct peer *p, const char *line, size_t len)
 				"mytunnelctl version shows whether both programs are of one "
 				"version");
 		} else if (verb->needs > p->rights) {
+			mt_log(MT_LOG_WARN, "control_denied", MT_LOG_NUMBER("uid", p->actor.uid),
+				MT_LOG_TEXT("verb", verb->name),
+				MT_LOG_TEXT("reason", "it may read, not change"));
 			mt_reply_error(reply, "denied",
 				"this needs root or membership in the group " MT_ADMIN_GROUP
 				"; nothing was changed",
 				"sudo mytunnelctl ...");
 		} else {
+			if (verb->needs == MT_RIGHTS_ADMIN) {
+				reply->change = verb;
+				reply->args = json_incref(args);
+				reply->before = mt_audit_before(reply->appliance, name, args);
+			}
 			verb->run(p->control->appliance, args, reply);
 		}
 	}
@@ -354,7 +382,8 @@ static void next_request(struct peer *p)
 }
 
 /* Takes `fd`. */
-static void welcome(struct mt_control *c, int fd, enum mt_rights rights)
+static void welcome(
+	struct mt_control *c, int fd, enum mt_rights rights, const struct mt_actor *actor)
 {
 	struct peer *p = calloc(1, sizeof(*p));
 
@@ -364,6 +393,7 @@ static void welcome(struct mt_control *c, int fd, enum mt_rights rights)
 	}
 	p->control = c;
 	p->rights = rights;
+	p->actor = *actor;
 	p->handles = 2;
 	p->pipe.data = p;
 	p->timer.data = p;
@@ -399,11 +429,11 @@ static void turn_away(int fd, const char *code, const char *message)
 static void admit(struct mt_control *c, int fd)
 {
 	enum mt_rights rights = MT_RIGHTS_NONE;
-	uid_t uid = (uid_t)-1;
-	int rv = mt_control_identify(fd, &rights, &uid);
+	struct mt_actor actor = {.uid = (uid_t)-1};
+	int rv = mt_control_identify(fd, &rights, &actor.uid, &actor.pid);
 
 	if (rv != 0 || rights == MT_RIGHTS_NONE) {
-		mt_log(MT_LOG_WARN, "control_denied", MT_LOG_NUMBER("uid", uid),
+		mt_log(MT_LOG_WARN, "control_denied", MT_LOG_NUMBER("uid", actor.uid),
 			MT_LOG_TEXT("reason", rv != 0 ? mt_strerror(rv) : "no rights"));
 		turn_away(fd, "denied",
 			"this needs root or membership in the group " MT_ADMIN_GROUP
@@ -411,7 +441,7 @@ static void admit(struct mt_control *c, int fd)
 	} else if (rights == MT_RIGHTS_READ && c->readers >= MT_CONTROL_READERS_MAX) {
 		turn_away(fd, "busy", "too many control connections are open");
 	} else {
-		welcome(c, fd, rights);
+		welcome(c, fd, rights, &actor);
 	}
 }
 

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include <uv.h>
 
 #define MT_CONTROL_PEERS_MAX   64    /* connections at once */
@@ -25,13 +26,16 @@ struct mt_control;
 /* An answer that is owed to a peer, who may be gone by the time it is given. Each reply is answered
  * exactly once. */
 struct mt_reply;
-/* Takes `result`; NULL stands for an answer that could not be built for want of memory. */
+/* A verb that changes something is recorded in the audit trail by its result (daemon/audit.h).
+ * Takes `result`; NULL stands for an answer that could not be built for want of memory. */
 void mt_reply_result(struct mt_reply *reply, json_t *result);
 /* `code` is a word for programs; see message.h for `message` and `next`. */
 void mt_reply_error(
 	struct mt_reply *reply, const char *code, const char *message, const char *next);
 /* The same with a code that fits `err`. */
 void mt_reply_failure(struct mt_reply *reply, int err, const char *message, const char *next);
+/* Who asked, by the kernel's word. */
+uid_t mt_reply_uid(const struct mt_reply *reply);
 
 /* Binds DIR/control.sock with mode 0666 and listens. DIR is made with mode 0755 when it is missing.
  * A socket that nobody serves any more is replaced, one in use gives MT_E_BUSY. Must run before

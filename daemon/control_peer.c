@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <pwd.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +30,19 @@ enum mt_rights mt_control_rights(
 	return has_group(peer, read_group) ? MT_RIGHTS_READ : MT_RIGHTS_NONE;
 }
 
+const char *mt_control_user(char *buf, uid_t uid)
+{
+	char strings[16384];
+	struct passwd entry;
+	struct passwd *found = NULL;
+
+	if (getpwuid_r(uid, &entry, strings, sizeof(strings), &found) != 0 || found == NULL ||
+		snprintf(buf, MT_USER_TEXT_MAX, "%s", found->pw_name) >= MT_USER_TEXT_MAX) {
+		(void)snprintf(buf, MT_USER_TEXT_MAX, "%lu", (unsigned long)uid); /* always fits */
+	}
+	return buf;
+}
+
 static gid_t group_id(const char *name)
 {
 	char buf[16384];
@@ -39,7 +54,7 @@ static gid_t group_id(const char *name)
 		       : (gid_t)-1;
 }
 
-int mt_control_identify(int fd, enum mt_rights *rights, uid_t *uid)
+int mt_control_identify(int fd, enum mt_rights *rights, uid_t *uid, pid_t *pid)
 {
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
@@ -71,6 +86,7 @@ int mt_control_identify(int fd, enum mt_rights *rights, uid_t *uid)
 	peer.group_count = len / sizeof(gid_t);
 	groups[peer.group_count++] = cred.gid;
 	*uid = cred.uid;
+	*pid = cred.pid;
 	if (peer.uid == 0 || peer.uid == geteuid()) {
 		*rights = MT_RIGHTS_ADMIN; /* without opening the group file: it works with no
 					      descriptor left */

@@ -18,5 +18,8 @@ struct mt_credentials {
 /* What a peer may do. Pure: group ids are passed in, (gid_t)-1 for a group that does not exist. */
 enum mt_rights mt_control_rights(
 	const struct mt_credentials *peer, uid_t own_uid, gid_t admin_group, gid_t read_group);
-/* Asks the kernel about the peer of `fd` and decides; `*uid` is for the log. */
-int mt_control_identify(int fd, enum mt_rights *rights, uid_t *uid) MT_MUST_CHECK;
+#define MT_USER_TEXT_MAX 64
+/* A user's name, or its number when it has none; fills and returns `buf` (MT_USER_TEXT_MAX). */
+const char *mt_control_user(char *buf, uid_t uid);
+/* Asks the kernel about the peer of `fd` and decides; `*uid` and `*pid` are for the records. */
+int mt_control_identify(int fd, enum mt_rights *rights, uid_t *uid, pid_t *pid) MT_MUST_CHECK;

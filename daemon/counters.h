@@ -25,6 +25,7 @@ struct mt_worker_counters {
 	mt_counter udp_dropped_unsupported; /* extended form */
 	mt_counter udp_dropped_queue;       /* queue full, or name unknown */
 	mt_counter udp_dropped_send;        /* the system did not take it */
+	mt_counter udp_dropped_rate;        /* more than the client's rate */
 	mt_counter udp_dropped_size;        /* answers that no datagram to the client can carry */
 	mt_counter dns_queries;
 	mt_counter dns_failures;

@@ -4,6 +4,7 @@
 #include "daemon/counters.h"
 #include "daemon/deadline.h"
 #include "daemon/snapshot.h"
+#include "proto/io/pacer.h"
 #include "proto/io/poller.h"
 #include "proto/quic/mem.h"
 
@@ -16,9 +17,17 @@ struct mt_relay_io;
 struct mt_tunnel;
 LIST_HEAD(mt_tunnel_list, mt_tunnel);
 
+/* What becomes of traffic that the snapshot does not allow any more. */
+enum mt_recheck {
+	MT_RECHECK_OTHERS, /* something else has changed: cut it, unless it was kept before */
+	MT_RECHECK_CUT,    /* the rules have changed: cut it */
+	MT_RECHECK_KEEP,   /* the rules have changed, but it may go on */
+};
+
 struct mt_env {
 	struct mt_mem *mem;
 	struct mt_poller *poller;
+	struct mt_pacer *pacer;
 	struct mt_deadlines deadlines;
 	struct mt_resolver *resolver;
 	struct mt_relay_io *relay_io;

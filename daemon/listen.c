@@ -25,11 +25,29 @@ static int probe(struct mt_addr *addr)
 	return 0;
 }
 
-static int open_group(struct mt_listen *l, size_t column, const struct mt_addr *wanted, uint8_t tag)
+/* A wildcard and an address below it, or the other way round: the probe would find ourselves,
+ * though they are groups of their own for the kernel.
+ */
+static bool overlaps_own(const struct mt_listen_request *r, const struct mt_addr *addr)
+{
+	for (size_t i = 0; i < r->own_count; i++) {
+		const struct mt_addr *own = &r->own[i];
+
+		if (own->sa.sa_family == addr->sa.sa_family &&
+			mt_addr_port(own) == mt_addr_port(addr) && !mt_addr_equal(own, addr) &&
+			(mt_addr_is_any(own) || mt_addr_is_any(addr))) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static int open_group(struct mt_listen *l, size_t column, const struct mt_addr *wanted,
+	const struct mt_listen_request *request)
 {
 	struct mt_udp_options options = {.reuse_port = true};
 	struct mt_addr addr = *wanted;
-	int rv = probe(&addr);
+	int rv = overlaps_own(request, &addr) ? 0 : probe(&addr);
 
 	for (size_t w = 0; rv == 0 && w < l->workers; w++) {
 		struct mt_udp_socket *s = &l->sockets[w * l->addr_count + column];
@@ -40,10 +58,11 @@ static int open_group(struct mt_listen *l, size_t column, const struct mt_addr *
 		}
 	}
 	if (rv == 0) {
-		rv = mt_udp_steer(&l->sockets[column], (uint8_t)l->workers, tag);
+		rv = mt_udp_steer(&l->sockets[column], (uint8_t)l->workers, request->tag);
 	}
 	if (rv == 0) {
 		l->addrs[column] = addr;
+		l->wanted[column] = *wanted;
 		return 0;
 	}
 	for (size_t w = 0; w < l->workers; w++) {
@@ -104,9 +123,12 @@ static void drop_column(struct mt_listen *l, size_t column)
 	l->addr_count = width;
 }
 
-int mt_listen_open(struct mt_listen *out, const struct mt_addr *addrs, size_t count, size_t workers,
-	uint8_t tag, char *why, size_t why_cap, char *next, size_t next_cap)
+int mt_listen_open(struct mt_listen *out, const struct mt_listen_request *request, char *why,
+	size_t why_cap, char *next, size_t next_cap)
 {
+	const struct mt_addr *addrs = request->addrs;
+	size_t count = request->count;
+	size_t workers = request->workers;
 	struct mt_listen l = {.workers = workers, .addr_count = count};
 	size_t column = 0;
 	int rv = 0;
@@ -129,11 +151,11 @@ int mt_listen_open(struct mt_listen *out, const struct mt_addr *addrs, size_t co
 		unsigned tries = mt_addr_port(&addrs[i]) == 0 ? PORT_TRIES : 1;
 
 		do {
-			rv = open_group(&l, column, &addrs[i], tag);
+			rv = open_group(&l, column, &addrs[i], request);
 		} while (rv == -EADDRINUSE && --tries > 0);
 		if (rv == 0) {
 			column++;
-		} else if (may_skip(rv, &addrs[i], count - 1)) {
+		} else if (may_skip(rv, &addrs[i], count - 1 + request->kept)) {
 			char text[MT_ADDR_TEXT_MAX];
 
 			(void)snprintf(l.notice, sizeof(l.notice), "%s is left out: %s",

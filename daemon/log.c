@@ -228,6 +228,20 @@ void mt_log_write(
 	errno = saved;
 }
 
+void mt_log_record(const char *event, const struct mt_log_field *fields, size_t count)
+{
+	int saved = errno;
+	struct timespec now;
+	char line[MT_LOG_LINE_MAX];
+	bool json = atomic_load_explicit(&current_json, memory_order_relaxed);
+
+	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
+	emit(line, mt_log_format(line, sizeof(line), json,
+			   (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, MT_LOG_INFO, event,
+			   fields, count));
+	errno = saved;
+}
+
 bool mt_log_enabled(enum mt_log_level level)
 {
 	return (int)level <= atomic_load_explicit(&current_level, memory_order_relaxed);

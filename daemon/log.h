@@ -35,6 +35,9 @@ struct mt_log_field {
 /* `event` is a string literal. errno is preserved. */
 void mt_log_write(enum mt_log_level level, const char *event, const struct mt_log_field *fields,
 	size_t count);
+/* A line that is a record by itself, such as one of the access log: whatever the level in force,
+ * without a budget. */
+void mt_log_record(const char *event, const struct mt_log_field *fields, size_t count);
 /* Whether a line of this level would be written. */
 bool mt_log_enabled(enum mt_log_level level);
 /* Takes effect at once for all threads; texts as in logging.level and logging.format. */

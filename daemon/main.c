@@ -118,6 +118,7 @@ static void prepare_process(void)
 
 	/* Broken pipes are told by the calls that meet them. */
 	(void)signal(SIGPIPE, SIG_IGN); /* fails only for bad numbers */
+	(void)signal(SIGXFSZ, SIG_IGN); /* so is a limit on the size of files */
 #ifndef SANITIZED
 	/* Keys live in this process: no core files, no ptrace by others of the same user. */
 	(void)prctl(PR_SET_DUMPABLE, 0); /* cannot fail with this value */

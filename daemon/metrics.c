@@ -105,6 +105,8 @@ static const struct mt_metric table[] = {
 		"UDP datagrams dropped: queue full, or the name is unknown."),
 	ONE("udp_dropped_send_total", "udp_dropped_send", MT_WEB_COUNTER, AT(udp_dropped_send),
 		"UDP datagrams that could not be sent to their target."),
+	ONE("udp_dropped_rate_total", "udp_dropped_rate", MT_WEB_COUNTER, AT(udp_dropped_rate),
+		"UDP datagrams dropped because the client is beyond its rate."),
 	ONE("udp_dropped_size_total", "udp_dropped_size", MT_WEB_COUNTER, AT(udp_dropped_size),
 		"UDP answers too large for the path to the client."),
 	ONE("packets_foreign_dropped_total", "packets_foreign_dropped", MT_WEB_COUNTER,

@@ -52,6 +52,37 @@ static int ensure_ca(struct mt_store *store, char **cert, char **key, bool *chan
 	return rv;
 }
 
+static int make_server(struct mt_store *store, const char *ca_cert, const char *ca_key)
+{
+	char *chain = NULL;
+	char *key = NULL;
+	int rv = mt_pki_make_server(ca_cert, ca_key, &chain, &key);
+
+	if (rv == 0) {
+		rv = mt_store_cert_put(store, MT_CERT_SERVER, chain, key);
+	}
+	free(chain);
+	free_secret(key);
+	return rv;
+}
+
+int mt_publish_renew_server(struct mt_store *store, char *why, size_t why_cap)
+{
+	char *ca_cert = NULL;
+	char *ca_key = NULL;
+	int rv = mt_store_cert_get(store, MT_CERT_CA, &ca_cert, &ca_key);
+
+	if (rv == 0) {
+		rv = make_server(store, ca_cert, ca_key);
+	}
+	if (rv != 0) {
+		rv = explain(rv, store, "the server certificate", why, why_cap);
+	}
+	free(ca_cert);
+	free_secret(ca_key);
+	return rv;
+}
+
 int mt_publish_ensure_certs(struct mt_store *store, bool *changed, char *why, size_t why_cap)
 {
 	char *ca_cert = NULL;
@@ -67,14 +98,7 @@ int mt_publish_ensure_certs(struct mt_store *store, bool *changed, char *why, si
 	}
 	rv = made ? MT_E_NOT_FOUND : mt_store_cert_get(store, MT_CERT_SERVER, &chain, &key);
 	if (rv == MT_E_NOT_FOUND || (rv == 0 && runs_out(chain))) {
-		free_secret(key);
-		free(chain);
-		key = NULL;
-		chain = NULL;
-		rv = mt_pki_make_server(ca_cert, ca_key, &chain, &key);
-		if (rv == 0) {
-			rv = mt_store_cert_put(store, MT_CERT_SERVER, chain, key);
-		}
+		rv = make_server(store, ca_cert, ca_key);
 		made = true;
 	}
 	if (rv != 0) {
@@ -125,6 +149,7 @@ int mt_publish_tls(struct mt_tls_server **out, struct mt_store *store,
 
 struct gather {
 	struct mt_snapshot *snapshot;
+	struct mt_accounts *accounts;
 	size_t cap;
 };
 
@@ -132,6 +157,8 @@ static int add_client(const struct mt_store_client *client, void *user)
 {
 	struct gather *g = user;
 	struct mt_snapshot_client *to;
+	struct mt_account *account = NULL;
+	int rv;
 
 	if (g->snapshot->client_count == g->cap) {
 		size_t cap = g->cap == 0 ? 64 : g->cap * 2;
@@ -144,12 +171,19 @@ static int add_client(const struct mt_store_client *client, void *user)
 		g->snapshot->clients = grown;
 		g->cap = cap;
 	}
+	rv = mt_accounts_take(g->accounts, client, &account);
+	if (rv != 0) {
+		return rv;
+	}
 	to = &g->snapshot->clients[g->snapshot->client_count++];
 	memset(to, 0, sizeof(*to));
 	memcpy(to->fingerprint, client->fingerprint, sizeof(to->fingerprint));
 	memcpy(to->name, client->name, sizeof(to->name));
 	to->id = client->id;
 	to->revoked = client->revoked_at != 0;
+	to->disabled = client->disabled_at != 0;
+	to->expires_at = client->limits.expires_at;
+	to->account = account;
 	return 0;
 }
 
@@ -162,11 +196,11 @@ static int by_fingerprint(const void *a, const void *b)
 }
 
 int mt_publish_snapshot(struct mt_snapshot **out, struct mt_store *store,
-	const struct mt_settings *settings, struct mt_tls_server *tls, const struct mt_addr *hosts,
-	size_t host_count)
+	struct mt_accounts *accounts, const struct mt_settings *settings, struct mt_tls_server *tls,
+	const struct mt_addr *hosts, size_t host_count)
 {
 	struct mt_snapshot *s = calloc(1, sizeof(*s));
-	struct gather g = {.snapshot = s};
+	struct gather g = {.snapshot = s, .accounts = accounts};
 	int rv = -ENOMEM;
 
 	if (s == NULL) {
@@ -176,6 +210,7 @@ int mt_publish_snapshot(struct mt_snapshot **out, struct mt_store *store,
 	s->settings = *settings;
 	s->require_identity = mt_settings_bool(settings, MT_SET_ACCESS_REQUIRE_IDENTITY);
 	s->allow_private = mt_settings_bool(settings, MT_SET_ACCESS_ALLOW_PRIVATE);
+	s->log_access = mt_settings_bool(settings, MT_SET_LOGGING_ACCESS);
 	s->tls = mt_tls_server_ref(tls);
 	s->host_addrs = calloc(host_count + 1, sizeof(*s->host_addrs));
 	if (s->host_addrs == NULL) {
@@ -185,10 +220,12 @@ int mt_publish_snapshot(struct mt_snapshot **out, struct mt_store *store,
 		memcpy(s->host_addrs, hosts, host_count * sizeof(*hosts));
 	}
 	s->host_addr_count = host_count;
+	mt_accounts_begin(accounts);
 	rv = mt_store_client_each(store, add_client, &g);
 	if (rv != 0) {
 		goto out;
 	}
+	mt_accounts_end(accounts);
 	if (s->client_count > 0) {
 		qsort(s->clients, s->client_count, sizeof(*s->clients), by_fingerprint);
 	}

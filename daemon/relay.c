@@ -32,6 +32,9 @@ struct relay_socket {
 struct mt_relay {
 	struct mt_env *env;
 	struct mt_conn *conn;
+	const char *client;
+	struct mt_relay_meter meter;
+	struct mt_pacer_item paced;
 	struct relay_socket v4;
 	struct relay_socket v6;
 	struct mt_relay_targets targets;
@@ -40,8 +43,6 @@ struct mt_relay {
 	unsigned lookups; /* targets whose name is being looked up */
 	struct mt_deadline idle;
 	uint64_t active_ms; /* last traffic */
-	uint64_t bytes_received;
-	uint64_t bytes_sent;
 };
 
 static bool has_socket(const struct mt_relay *r)
@@ -171,6 +172,7 @@ static void forget_all(struct mt_relay *r)
 	close_socket(&r->v4);
 	close_socket(&r->v6);
 	mt_deadline_cancel(&r->idle);
+	mt_pacer_cancel(&r->paced);
 }
 
 static void arm_idle(struct mt_relay *r, uint64_t now_ms)
@@ -222,19 +224,36 @@ static void send_to(
 		mt_count(&r->env->counters->errors, 1);
 		return;
 	}
-	r->bytes_received += len;
+	if (!mt_relay_meter_admit(&r->meter, len)) {
+		mt_count(&r->env->counters->udp_dropped_rate, 1);
+		return;
+	}
 	mt_relay_io_send(r->env->relay_io, &s->out, &target->addr, data, len);
+}
+
+/* What the rules are asked about a target. */
+static struct mt_access_request request_of(
+	const struct mt_relay *r, const struct mt_relay_target *target)
+{
+	return (struct mt_access_request){
+		.client = r->client,
+		.protocol = MT_RULE_UDP,
+		.name = target->named ? target->host : NULL,
+		.name_len = target->host_len,
+		.port = target->port,
+	};
 }
 
 /* The first address that the rules allow and this host has a socket for. */
 static int choose(struct mt_relay *r, struct mt_relay_target *target, const struct mt_addr *addrs,
 	size_t count)
 {
+	const struct mt_access_request request = request_of(r, target);
 	struct relay_socket *s = NULL;
 	int rv = MT_E_DNS;
 
 	for (size_t i = 0; i < count; i++) {
-		rv = mt_access_check_target(r->env->snapshot, &addrs[i]);
+		rv = mt_access_check_target(r->env->snapshot, &request, &addrs[i]);
 		if (rv < 0) {
 			continue;
 		}
@@ -297,9 +316,16 @@ static int locate(struct mt_relay *r, struct mt_relay_target *target)
 		return MT_E_LIMIT;
 	}
 	if (rv == 0 && kind == MT_HOST_NAME) {
-		rv = mt_resolver_lookup(r->env->resolver, &target->resolve, target->host,
-			target->host_len, &addrs, &count);
-		r->lookups += rv == MT_E_AGAIN ? 1 : 0;
+		struct mt_access_request request;
+
+		target->named = true;
+		request = request_of(r, target);
+		rv = mt_access_check_name(r->env->snapshot, &request, NULL);
+		if (rv == 0) {
+			rv = mt_resolver_lookup(r->env->resolver, &target->resolve, target->host,
+				target->host_len, &addrs, &count);
+			r->lookups += rv == MT_E_AGAIN ? 1 : 0;
+		}
 	}
 	return rv < 0 ? rv : choose(r, target, addrs, count);
 }
@@ -364,7 +390,17 @@ void mt_relay_receive(struct mt_relay *relay, const uint8_t *data, size_t len)
 
 /* ---- from targets ---- */
 
-static void deliver(struct mt_relay *r, const struct mt_relay_in *in, uint64_t now_ms)
+/* Whether somebody who was not written to may write. */
+static bool is_welcome(const struct mt_relay *r, const struct mt_addr *from)
+{
+	const struct mt_access_request request = {
+		.client = r->client, .protocol = MT_RULE_UDP, .port = mt_addr_port(from)};
+
+	return mt_access_check_target(r->env->snapshot, &request, from) == 0;
+}
+
+static void deliver(
+	struct mt_relay *r, const struct mt_relay_in *in, uint64_t now_ms, uint64_t now_ns)
 {
 	struct mt_worker_counters *counters = r->env->counters;
 	struct mt_relay_target *target;
@@ -384,7 +420,7 @@ static void deliver(struct mt_relay *r, const struct mt_relay_in *in, uint64_t n
 		host = target->host;
 		host_len = target->host_len;
 	} else {
-		if (mt_access_check_target(r->env->snapshot, &in->from) < 0) {
+		if (!is_welcome(r, &in->from)) {
 			mt_count(&counters->udp_dropped_denied, 1);
 			return;
 		}
@@ -400,7 +436,7 @@ static void deliver(struct mt_relay *r, const struct mt_relay_in *in, uint64_t n
 	if (rv == MT_E_TOO_LONG) {
 		mt_count(&counters->udp_dropped_size, 1);
 	} else if (rv == 0) {
-		r->bytes_sent += in->len;
+		mt_relay_meter_sent(&r->meter, in->len, now_ns);
 		mt_count(&counters->udp_to_clients, 1);
 		mt_count(&counters->bytes_sent, in->len);
 	}
@@ -411,6 +447,7 @@ static void read_socket(struct relay_socket *s)
 {
 	struct mt_relay *r = s->relay;
 	uint64_t now_ms = mt_deadlines_now_ms(&r->env->deadlines);
+	uint64_t now_ns = 0;
 	const struct mt_relay_in *in = NULL;
 
 	for (unsigned batch = 0; batch < BATCHES_A_TURN; batch++) {
@@ -422,9 +459,15 @@ static void read_socket(struct relay_socket *s)
 			s->waiting = true;
 			return;
 		}
+		want = mt_relay_meter_window(&r->meter, want, &now_ns);
+		if (want == 0) {
+			s->waiting = true;
+			mt_pacer_wait(r->env->pacer, &r->paced, batch > 0);
+			return;
+		}
 		n = mt_relay_io_receive(r->env->relay_io, s->item.fd, want, &in);
 		for (int i = 0; i < n; i++) {
-			deliver(r, &in[i], now_ms);
+			deliver(r, &in[i], now_ms, now_ns);
 		}
 		/* An error of the socket is taken by the receive that reported it. */
 		if (n >= 0 && (size_t)n < want) {
@@ -456,9 +499,15 @@ void mt_relay_resume(struct mt_relay *relay)
 	}
 }
 
+static void on_turn(struct mt_pacer_item *item)
+{
+	mt_relay_resume((struct mt_relay *)((char *)item - offsetof(struct mt_relay, paced)));
+}
+
 /* ---- life ---- */
 
-int mt_relay_new(struct mt_relay **out, struct mt_env *env, struct mt_conn *conn)
+int mt_relay_new(
+	struct mt_relay **out, struct mt_env *env, struct mt_conn *conn, const char *client)
 {
 	struct mt_relay *r = mt_mem_calloc(env->mem, sizeof(*r));
 
@@ -467,11 +516,18 @@ int mt_relay_new(struct mt_relay **out, struct mt_env *env, struct mt_conn *conn
 	}
 	r->env = env;
 	r->conn = conn;
+	r->client = client;
 	r->idle.on_due = on_idle;
+	r->paced.on_turn = on_turn;
 	TAILQ_INIT(&r->pending);
 	mt_relay_targets_init(&r->targets, env->mem, env->seed);
 	*out = r;
 	return 0;
+}
+
+struct mt_relay_meter *mt_relay_meter(struct mt_relay *relay)
+{
+	return &relay->meter;
 }
 
 void mt_relay_free(struct mt_relay *relay)
@@ -483,16 +539,35 @@ void mt_relay_free(struct mt_relay *relay)
 	mt_mem_release(relay->env->mem, relay);
 }
 
-void mt_relay_recheck(struct mt_relay *relay)
+/* Whether a target must be forgotten. */
+static bool recheck(struct mt_relay *r, struct mt_relay_target *target, enum mt_recheck how)
 {
+	const struct mt_access_request request = request_of(r, target);
+
+	if (target->addr.len == 0) {
+		return false; /* judged when its name has an address */
+	}
+	if (mt_access_check_target(r->env->snapshot, &request, &target->addr) == 0) {
+		target->kept = false;
+		return false;
+	}
+	target->kept = how == MT_RECHECK_KEEP || (how == MT_RECHECK_OTHERS && target->kept);
+	return !target->kept;
+}
+
+unsigned mt_relay_recheck(struct mt_relay *relay, enum mt_recheck how)
+{
+	unsigned count = 0;
 	struct mt_relay_target *next;
 
 	for (struct mt_relay_target *t = TAILQ_FIRST(&relay->targets.used); t != NULL; t = next) {
 		next = TAILQ_NEXT(t, by_use);
-		if (t->addr.len > 0 && mt_access_check_target(relay->env->snapshot, &t->addr) < 0) {
+		if (recheck(relay, t, how)) {
 			drop_target(relay, t, &relay->env->counters->udp_dropped_denied);
+			count++;
 		}
 	}
+	return count;
 }
 
 unsigned mt_relay_flows(const struct mt_relay *relay)
@@ -502,10 +577,10 @@ unsigned mt_relay_flows(const struct mt_relay *relay)
 
 uint64_t mt_relay_bytes_received(const struct mt_relay *relay)
 {
-	return relay->bytes_received;
+	return relay->meter.bytes_received;
 }
 
 uint64_t mt_relay_bytes_sent(const struct mt_relay *relay)
 {
-	return relay->bytes_sent;
+	return relay->meter.bytes_sent;
 }

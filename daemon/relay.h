@@ -5,6 +5,7 @@
 #pragma once
 
 #include "daemon/env.h"
+#include "daemon/relay_meter.h"
 #include "proto/quic/conn.h"
 #include "proto/wire/err.h"
 
@@ -18,8 +19,12 @@
 
 struct mt_relay;
 
-/* Nothing is opened before the first datagram goes out. */
-int mt_relay_new(struct mt_relay **out, struct mt_env *env, struct mt_conn *conn) MT_MUST_CHECK;
+/* Nothing is opened before the first datagram goes out. `client` is the name that the rules know,
+ * empty without identity; borrowed. */
+int mt_relay_new(struct mt_relay **out, struct mt_env *env, struct mt_conn *conn,
+	const char *client) MT_MUST_CHECK;
+/* The relay's own, to set before the first datagram: what it is given must outlive the relay. */
+struct mt_relay_meter *mt_relay_meter(struct mt_relay *relay);
 void mt_relay_free(struct mt_relay *relay); /* NULL is allowed */
 /* A datagram from the client, borrowed. Touches no stream and ends no connection, so it may be
  * called from mt_endpoint_events.on_datagram.
@@ -27,8 +32,8 @@ void mt_relay_free(struct mt_relay *relay); /* NULL is allowed */
 void mt_relay_receive(struct mt_relay *relay, const uint8_t *data, size_t len);
 /* There is room towards the client again. */
 void mt_relay_resume(struct mt_relay *relay);
-/* The rules have changed: targets that are not allowed any more are forgotten. */
-void mt_relay_recheck(struct mt_relay *relay);
+/* Targets that are not allowed any more are forgotten, or kept. Returns how many were forgotten. */
+unsigned mt_relay_recheck(struct mt_relay *relay, enum mt_recheck how);
 unsigned mt_relay_flows(const struct mt_relay *relay);          /* targets in use */
 uint64_t mt_relay_bytes_received(const struct mt_relay *relay); /* payload from the client */
 uint64_t mt_relay_bytes_sent(const struct mt_relay *relay);

@@ -22,6 +22,8 @@ struct mt_relay_target {
 	struct mt_resolve resolve;
 	void *owner;         /* the relay's */
 	struct mt_addr addr; /* with port; len 0 while the name is looked up */
+	bool named;          /* `host` is a name and no address */
+	bool kept;           /* goes on although the rules refuse it by now */
 	bool answers; /* the last one used for its address: found by mt_relay_targets_by_addr */
 	uint64_t used_ms;
 	uint64_t text_hash;

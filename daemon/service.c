@@ -9,8 +9,9 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#define DAY_MS (24u * 3600 * 1000)
+#define CERTS_MS (3600u * 1000) /* between looks at the certificate's dates */
 
 static unsigned wanted_workers(const struct mt_appliance *a)
 {
@@ -34,6 +35,7 @@ static void run_drained(struct mt_message_node *node, void *receiver)
 	a->facts.state = MT_STATE_DRAINED;
 	mt_appliance_post_facts(a);
 	mt_log(MT_LOG_INFO, "drained");
+	mt_events_add(&a->events, "drained", json_object());
 	if (a->on_drained != NULL) {
 		a->on_drained(a->on_drained_user);
 	}
@@ -49,21 +51,33 @@ static void on_worker_drained(void *user, unsigned worker)
 	}
 }
 
+static void on_worker_event(void *user, const struct mt_worker_event *event)
+{
+	struct mt_appliance *a = user;
+
+	mt_events_post(&a->events, event);
+}
+
 static int start_workers(struct mt_appliance *a, struct mt_listen *listen)
 {
 	unsigned count = (unsigned)listen->workers;
+	unsigned ids[MT_SETTING_ADDRS_MAX];
 	unsigned made = 0;
 	int rv = 0;
 
+	mt_listeners_begin(a, listen, ids);
 	for (; made < count; made++) {
 		struct mt_worker_config config = {.index = made,
 			.count = count,
 			.tag = a->tag,
 			.snapshot = a->snapshot,
 			.sockets = &listen->sockets[made * listen->addr_count],
+			.listeners = ids,
 			.socket_count = listen->addr_count,
 			.counters = &a->counters[made],
-			.events = {.on_drained = on_worker_drained, .user = a}};
+			.events = {.on_drained = on_worker_drained,
+				.on_event = on_worker_event,
+				.user = a}};
 
 		memcpy(config.secret, a->secret, sizeof(config.secret));
 		a->drained[made].node.run = run_drained;
@@ -87,6 +101,9 @@ out:
 		mt_worker_stop(a->workers[i]);
 		a->workers[i] = NULL;
 	}
+	if (rv != 0) {
+		a->listeners.count = 0;
+	}
 	return rv;
 }
 
@@ -98,8 +115,7 @@ static void listening(struct mt_appliance *a, const struct mt_listen *listen)
 	a->facts.problem[0] = '\0';
 	a->facts.next[0] = '\0';
 	a->facts.workers = a->worker_count;
-	a->facts.listener_count = listen->addr_count;
-	memcpy(a->facts.listeners, listen->addrs, sizeof(a->facts.listeners));
+	mt_listeners_post(a);
 	(void)snprintf(
 		a->facts.notice, sizeof(a->facts.notice), "%s", listen->notice); /* same size */
 	for (size_t i = 0; i < listen->addr_count; i++) {
@@ -107,6 +123,8 @@ static void listening(struct mt_appliance *a, const struct mt_listen *listen)
 			MT_LOG_TEXT(
 				"address", mt_addr_format(&listen->addrs[i], text, sizeof(text))),
 			MT_LOG_NUMBER("workers", a->worker_count));
+		mt_events_add(&a->events, "listening",
+			json_pack("{s:s, s:s}", "protocol", "quic", "address", text));
 	}
 	if (listen->notice[0] != '\0') {
 		mt_log(MT_LOG_WARN, "address_left_out", MT_LOG_TEXT("reason", listen->notice));
@@ -128,13 +146,15 @@ static void degraded(struct mt_appliance *a, const char *why, const char *next)
 static void try_listen(struct mt_appliance *a)
 {
 	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];
-	size_t count = mt_settings_addrs(
-		&a->settings, MT_SET_SERVER_BIND_ADDR, addrs, MT_SETTING_ADDRS_MAX);
+	struct mt_listen_request request = {.addrs = addrs,
+		.count = mt_settings_addrs(
+			&a->settings, MT_SET_SERVER_BIND_ADDR, addrs, MT_SETTING_ADDRS_MAX),
+		.workers = wanted_workers(a),
+		.tag = a->tag};
 	struct mt_listen listen = {.sockets = NULL};
 	char why[MT_WHY_MAX];
 	char next[256] = "";
-	int rv = mt_listen_open(&listen, addrs, count, wanted_workers(a), a->tag, why, sizeof(why),
-		next, sizeof(next));
+	int rv = mt_listen_open(&listen, &request, why, sizeof(why), next, sizeof(next));
 
 	if (rv == 0) {
 		rv = start_workers(a, &listen);
@@ -176,6 +196,25 @@ static int start_web(struct mt_appliance *a, const struct mt_settings *settings,
 	return rv;
 }
 
+/* Whether the endpoint that runs listens on a port that `settings` name. */
+static bool web_has_port(const struct mt_appliance *a, const struct mt_settings *settings)
+{
+	struct mt_addr wanted[MT_SETTING_ADDRS_MAX];
+	struct mt_addr own[MT_SETTING_ADDRS_MAX];
+	size_t count =
+		mt_settings_addrs(settings, MT_SET_METRICS_BIND_ADDR, wanted, MT_SETTING_ADDRS_MAX);
+	size_t own_count = mt_web_addrs(a->web, own, MT_SETTING_ADDRS_MAX);
+
+	for (size_t i = 0; i < count; i++) {
+		for (size_t j = 0; j < own_count; j++) {
+			if (mt_addr_port(&wanted[i]) == mt_addr_port(&own[j])) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
 int mt_appliance_swap_web(
 	struct mt_appliance *a, const struct mt_settings *settings, char *why, size_t why_cap)
 {
@@ -183,8 +222,8 @@ int mt_appliance_swap_web(
 	char ignored[MT_WHY_MAX];
 	int rv = start_web(a, settings, &web, why, why_cap);
 
-	if (rv == -EADDRINUSE && a->web != NULL) {
-		/* Perhaps it is our own old endpoint that has the port. */
+	if (rv == -EADDRINUSE && web_has_port(a, settings)) {
+		/* Our own old endpoint is in the way. */
 		mt_web_stop(a->web);
 		a->web = NULL;
 		rv = start_web(a, settings, &web, why, why_cap);
@@ -233,6 +272,7 @@ void mt_appliance_retry(struct mt_appliance *a)
 	if (a->web == NULL && a->facts.http_problem[0] != '\0') {
 		try_web(a);
 	}
+	mt_listeners_tick(a, mt_trial_active(&a->trial));
 	mt_appliance_post_facts(a);
 }
 
@@ -246,7 +286,43 @@ static void on_retry(uv_timer_t *timer)
 	mt_appliance_retry(timer->data);
 }
 
-static void on_daily(uv_timer_t *timer)
+static void on_quota(struct mt_account *account, void *user)
+{
+	struct mt_appliance *a = user;
+	const struct mt_snapshot_client *client =
+		mt_snapshot_find(a->snapshot, account->fingerprint);
+
+	if (client != NULL) {
+		mt_log(MT_LOG_INFO, "quota_reached", MT_LOG_TEXT("client", client->name));
+		mt_events_add(
+			&a->events, "quota_reached", json_pack("{s:s}", "client", client->name));
+	}
+}
+
+static void save_accounts(struct mt_appliance *a)
+{
+	int rv = mt_accounts_save(&a->accounts, a->store);
+
+	if (rv != 0 && !a->accounts.failing) {
+		mt_log(MT_LOG_ERROR, "traffic_not_saved",
+			MT_LOG_TEXT("error",
+				rv == -ENOMEM ? mt_strerror(rv) : mt_store_error(a->store)));
+	}
+	a->accounts.failing = rv != 0;
+}
+
+static void on_accounting(uv_timer_t *timer)
+{
+	struct mt_appliance *a = timer->data;
+
+	mt_accounts_tick(&a->accounts, (int64_t)time(NULL), on_quota, a);
+	if (++a->accounting_ticks * MT_ACCOUNTS_TICK_MS >= MT_ACCOUNTS_SAVE_MS) {
+		a->accounting_ticks = 0;
+		save_accounts(a);
+	}
+}
+
+static void on_certs(uv_timer_t *timer)
 {
 	struct mt_appliance *a = timer->data;
 	char why[MT_WHY_MAX];
@@ -256,6 +332,8 @@ static void on_daily(uv_timer_t *timer)
 	if (rv == 0 && changed) {
 		rv = mt_appliance_republish(a, true, NULL, NULL, why, sizeof(why));
 		mt_log(MT_LOG_INFO, "certificate_renewed");
+		mt_events_add(&a->events, "certificate_renewed",
+			json_pack("{s:s}", "reason", "it was about to expire"));
 	}
 	if (rv != 0) {
 		mt_log(MT_LOG_ERROR, "certificate_renewal_failed", MT_LOG_TEXT("error", why));
@@ -280,7 +358,9 @@ void mt_appliance_start(struct mt_appliance *a)
 	mt_appliance_post_facts(a);
 	/* These fail only for closing handles. */
 	(void)uv_timer_start(&a->retry, on_retry, MT_RETRY_MS, MT_RETRY_MS);
-	(void)uv_timer_start(&a->daily, on_daily, DAY_MS, DAY_MS);
+	(void)uv_timer_start(&a->certs, on_certs, CERTS_MS, CERTS_MS);
+	(void)uv_timer_start(
+		&a->accounting, on_accounting, MT_ACCOUNTS_TICK_MS, MT_ACCOUNTS_TICK_MS);
 }
 
 void mt_appliance_stop(struct mt_appliance *a)
@@ -292,13 +372,18 @@ void mt_appliance_stop(struct mt_appliance *a)
 	a->worker_count = 0;
 	mt_inbox_close(&a->inbox);
 	mt_rounds_cancel(&a->rounds);
+	mt_events_close(&a->events);
+	mt_lookup_stop(a->lookup);
 	mt_web_stop(a->web);
 	a->web = NULL;
 	if (a->watching) {
 		mt_hosts_watch_stop(&a->watch);
 	}
 	uv_close((uv_handle_t *)&a->retry, NULL);
-	uv_close((uv_handle_t *)&a->daily, NULL);
+	uv_close((uv_handle_t *)&a->certs, NULL);
+	uv_close((uv_handle_t *)&a->accounting, NULL);
+	save_accounts(a); /* the workers have ended: these are the last numbers */
+	uv_close((uv_handle_t *)&a->trial.timer, NULL);
 	mt_store_close(a->store);
 	a->store = NULL;
 }
@@ -330,6 +415,7 @@ void mt_appliance_drain(struct mt_appliance *a, void (*on_drained)(void *user), 
 	if (first && !empty) {
 		a->facts.state = MT_STATE_DRAINING;
 		mt_log(MT_LOG_INFO, "draining");
+		mt_events_add(&a->events, "draining", json_object());
 		rv = mt_appliance_ask(a, -1, &ops, NULL);
 		if (rv != 0) {
 			mt_log(MT_LOG_ERROR, "drain_failed", MT_LOG_TEXT("error", mt_strerror(rv)));

@@ -3,6 +3,7 @@
 #include "daemon/access.h"
 #include "proto/wire/settings.h"
 
+#include <gnutls/gnutls.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +23,10 @@ static bool start_closing(struct mt_session *s, enum mt_app_code code, const cha
 		return false;
 	}
 	s->closing = true;
+	if (s->counted) {
+		mt_account_leave(s->account); /* its client may come back at once */
+		s->counted = false;
+	}
 	s->close_code = (uint64_t)code;
 	/* Our own short texts. */
 	(void)snprintf(s->close_reason, sizeof(s->close_reason), "%s", reason);
@@ -78,20 +83,64 @@ static void on_channel(void *user, struct mt_stream *stream)
 	mt_channel_read(s->channel);
 }
 
-/* False: the identity is not, or no longer, welcome. */
-static bool take_identity(struct mt_session *s, const uint8_t *fingerprint)
+static void drop_account(struct mt_session *s)
 {
-	const struct mt_snapshot_client *client;
+	if (s->account == NULL) {
+		return;
+	}
+	if (s->relay != NULL) {
+		mt_relay_meter_set_account(mt_relay_meter(s->relay), NULL);
+	}
+	s->tunnels.account = NULL;
+	if (s->counted) {
+		mt_account_leave(s->account);
+		s->counted = false;
+	}
+	mt_account_unref(s->account);
+	s->account = NULL;
+}
+
+/* A client that was removed and added again has another account than before; tunnels that run stay
+ * with the one that they began with.
+ */
+static void take_account(struct mt_session *s, struct mt_account *account)
+{
+	if (account != s->account) {
+		drop_account(s);
+		s->account = mt_account_ref(account);
+		s->counted = mt_account_enter(account, mt_conn_remote(s->conn));
+		s->tunnels.account = account;
+		if (s->relay != NULL) {
+			mt_relay_meter_set_account(mt_relay_meter(s->relay), account);
+		}
+	}
+}
+
+/* MT_APP_NONE, or why the identity is not, or no longer, welcome. */
+static enum mt_app_code take_identity(struct mt_session *s, const uint8_t *fingerprint)
+{
+	const struct mt_snapshot_client *client = NULL;
 
 	if (fingerprint != NULL) {
 		memcpy(s->fingerprint, fingerprint, sizeof(s->fingerprint));
 		s->has_identity = true;
 		client = mt_snapshot_find(s->env->snapshot, fingerprint);
-		if (client != NULL) {
-			memcpy(s->client, client->name, sizeof(s->client));
-		}
 	}
-	return mt_access_check_identity(s->env->snapshot, fingerprint) == 0;
+	if (client != NULL) {
+		memcpy(s->client, client->name, sizeof(s->client));
+		s->expires_at = client->expires_at;
+		take_account(s, client->account);
+	}
+	switch (mt_access_check_identity(s->env->snapshot, fingerprint)) {
+	case 0: break;
+	case GNUTLS_A_CERTIFICATE_EXPIRED: return MT_APP_EXPIRED;
+	case GNUTLS_A_CERTIFICATE_UNKNOWN: return MT_APP_DISABLED;
+	default: return MT_APP_REVOKED;
+	}
+	if (s->account != NULL && mt_account_is_exhausted(s->account)) {
+		return MT_APP_QUOTA;
+	}
+	return MT_APP_NONE;
 }
 
 struct mt_session *mt_session_new(
@@ -103,11 +152,18 @@ struct mt_session *mt_session_new(
 		mt_count(&env->counters->errors, 1);
 		return NULL;
 	}
+	s->rate = mt_rate_new(env->mem);
+	if (s->rate == NULL) {
+		mt_count(&env->counters->errors, 1);
+		mt_mem_release(env->mem, s);
+		return NULL;
+	}
 	s->env = env;
 	s->conn = conn;
 	s->connected_at = (int64_t)time(NULL);
 	s->farewell.on_due = on_farewell;
-	mt_tunnels_init(&s->tunnels, env, on_channel, s);
+	mt_tunnels_init(&s->tunnels, env, s->client, on_channel, s);
+	s->tunnels.rate = s->rate;
 	/* The rules may have changed since the handshake; mt_session_recheck then ends it. */
 	(void)take_identity(s, mt_conn_fingerprint(conn));
 	LIST_INSERT_HEAD(list, s, of_worker);
@@ -129,9 +185,13 @@ void mt_session_receive_datagram(struct mt_session *s, const uint8_t *data, size
 	if (s->closing) {
 		return;
 	}
-	if (s->relay == NULL && mt_relay_new(&s->relay, s->env, s->conn) < 0) {
-		mt_count(&s->env->counters->errors, 1);
-		return;
+	if (s->relay == NULL) {
+		if (mt_relay_new(&s->relay, s->env, s->conn, s->client) < 0) {
+			mt_count(&s->env->counters->errors, 1);
+			return;
+		}
+		mt_relay_meter_set_account(mt_relay_meter(s->relay), s->account);
+		mt_relay_meter_set_rate(mt_relay_meter(s->relay), s->rate);
 	}
 	mt_relay_receive(s->relay, data, len);
 }
@@ -143,18 +203,46 @@ void mt_session_resume_relay(struct mt_session *s)
 	}
 }
 
-void mt_session_recheck(struct mt_session *s)
+void mt_session_recheck(struct mt_session *s, enum mt_recheck how)
 {
+	enum mt_app_code code;
+	unsigned ended;
+
 	if (s->closing) {
 		return;
 	}
-	if (!take_identity(s, s->has_identity ? s->fingerprint : NULL)) {
-		mt_session_close(s, MT_APP_REVOKED, mt_app_code_text(MT_APP_REVOKED));
+	mt_rate_set(s->rate,
+		mt_settings_int(&s->env->snapshot->settings, MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN));
+	code = take_identity(s, s->has_identity ? s->fingerprint : NULL);
+	if (code != MT_APP_NONE) {
+		mt_session_close(s, code, mt_app_code_text(code));
 		return;
 	}
-	mt_tunnels_recheck(&s->tunnels);
+	if (s->account != NULL && !s->counted) {
+		mt_session_close(s, MT_APP_LIMIT, MT_SESSION_CROWDED_TEXT);
+		return;
+	}
+	ended = mt_tunnels_recheck(&s->tunnels, how);
 	if (s->relay != NULL) {
-		mt_relay_recheck(s->relay);
+		ended += mt_relay_recheck(s->relay, how);
+	}
+	if (ended > 0) {
+		mt_session_notify(s, MT_NOTICE_POLICY, MT_SESSION_POLICY_TEXT);
+	}
+}
+
+void mt_session_tick(struct mt_session *s, int64_t now)
+{
+	if (s->relay != NULL) {
+		mt_relay_meter_report(mt_relay_meter(s->relay));
+	}
+	if (s->closing || s->account == NULL) {
+		return;
+	}
+	if (s->expires_at != 0 && now >= s->expires_at) {
+		mt_session_close(s, MT_APP_EXPIRED, mt_app_code_text(MT_APP_EXPIRED));
+	} else if (mt_account_is_exhausted(s->account)) {
+		mt_session_close(s, MT_APP_QUOTA, mt_app_code_text(MT_APP_QUOTA));
 	}
 }
 
@@ -175,6 +263,7 @@ void mt_session_get_row(struct mt_session *s, struct mt_connection_row *row, uns
 		mt_conn_serial(s->conn)); /* 3 + 1 + 20 digits at most */
 	memcpy(row->client, s->client, sizeof(row->client));
 	row->peer = info.remote;
+	row->congestion_control = info.congestion_control;
 	row->rtt_ms = (double)info.smoothed_rtt_ns / 1e6;
 	row->streams = info.streams;
 	mt_tunnels_bytes(&s->tunnels, &row->bytes_received, &row->bytes_sent);
@@ -191,7 +280,9 @@ void mt_session_free(struct mt_session *s)
 
 	mt_deadline_cancel(&s->farewell);
 	mt_tunnels_abandon(&s->tunnels);
+	drop_account(s);
 	mt_relay_free(s->relay);
+	mt_rate_unref(s->rate);
 	mt_channel_free(s->channel, MT_APP_NONE);
 	mt_conn_set_user(s->conn, NULL);
 	LIST_REMOVE(s, of_worker);

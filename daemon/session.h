@@ -2,6 +2,7 @@
  * channel. One thread. */
 #pragma once
 
+#include "daemon/account.h"
 #include "daemon/channel.h"
 #include "daemon/env.h"
 #include "daemon/relay.h"
@@ -13,7 +14,9 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#define MT_SESSION_POLICY_TEXT   "the access rules have changed, and open tunnels were ended"
 #define MT_SESSION_DRAINING_TEXT "the server is going down"
+#define MT_SESSION_CROWDED_TEXT  "the client has as many connections as it may have"
 #define MT_SESSION_FAREWELL_MS   100 /* for the reason to reach the client before the close */
 
 struct mt_session {
@@ -22,6 +25,10 @@ struct mt_session {
 	struct mt_conn *conn;
 	uint8_t fingerprint[MT_FINGERPRINT_LEN];
 	bool has_identity;
+	struct mt_account *account; /* referenced; NULL without identity */
+	bool counted;               /* among the account's connections */
+	struct mt_rate *rate;
+	int64_t expires_at;           /* Unix seconds; 0: never */
 	char client[MT_NAME_MAX + 1]; /* empty without identity */
 	int64_t connected_at;         /* Unix seconds */
 	struct mt_tunnels tunnels;
@@ -44,7 +51,10 @@ void mt_session_accept_stream(struct mt_session *s, struct mt_stream *stream);
 void mt_session_receive_datagram(struct mt_session *s, const uint8_t *data, size_t len);
 void mt_session_resume_relay(struct mt_session *s);
 /* Judges identity and targets by the snapshot in force. */
-void mt_session_recheck(struct mt_session *s);
+void mt_session_recheck(struct mt_session *s, enum mt_recheck how);
+/* The same for what comes by itself with time: expiry and quota. Also brings the account up to
+ * date. */
+void mt_session_tick(struct mt_session *s, int64_t now);
 void mt_session_notify(struct mt_session *s, enum mt_notice code, const char *text);
 /* Cuts the tunnels, says why on the control channel, then closes the connection. Repeated calls do
  * nothing. */

@@ -16,7 +16,11 @@ void mt_snapshot_unref(struct mt_snapshot *snapshot)
 		return;
 	}
 	mt_tls_server_unref(snapshot->tls);
+	for (size_t i = 0; i < snapshot->client_count; i++) {
+		mt_account_unref(snapshot->clients[i].account);
+	}
 	free(snapshot->clients);
+	mt_rules_unref(snapshot->rules);
 	free(snapshot->host_addrs);
 	free(snapshot);
 }

@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include "daemon/account.h"
+#include "daemon/rules.h"
 #include "proto/quic/identity.h"
 #include "proto/quic/tls.h"
 #include "proto/wire/addr.h"
@@ -19,6 +21,9 @@ struct mt_snapshot_client {
 	int64_t id;
 	char name[MT_NAME_MAX + 1];
 	bool revoked;
+	bool disabled;
+	int64_t expires_at;         /* Unix seconds; 0: never */
+	struct mt_account *account; /* referenced */
 };
 
 struct mt_snapshot {
@@ -26,9 +31,11 @@ struct mt_snapshot {
 	struct mt_settings settings;
 	bool require_identity;
 	bool allow_private;
+	bool log_access;
 	struct mt_tls_server *tls;          /* referenced */
 	struct mt_snapshot_client *clients; /* sorted by fingerprint */
 	size_t client_count;
+	struct mt_rules *rules;     /* referenced; NULL: none */
 	struct mt_addr *host_addrs; /* the host's own addresses, port 0 */
 	size_t host_addr_count;
 };

@@ -105,6 +105,11 @@ static json_t *warnings_json(const struct mt_facts *facts)
 			list, json_string("access.allow_private is on too: anybody reaches the "
 					  "private networks behind it"));
 	}
+	if (facts->trial_until != 0) {
+		bad |= json_array_append_new(
+			list, json_string("settings are on trial and go back by themselves unless "
+					  "mytunnelctl confirm comes"));
+	}
 	if (facts->notice[0] != '\0') {
 		bad |= json_array_append_new(list, json_string(facts->notice));
 	}

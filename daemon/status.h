@@ -37,6 +37,7 @@ struct mt_facts {
 	size_t http_count;
 	bool http_enabled;
 	char http_problem[256];
+	int64_t trial_until; /* Unix seconds; 0: no settings are on trial */
 	size_t clients;
 	size_t clients_revoked;
 	bool require_identity;

@@ -3,17 +3,20 @@
 #include "daemon/access.h"
 #include "daemon/connect.h"
 #include "daemon/front.h"
+#include "daemon/log.h"
 #include "daemon/resolver.h"
 #include "proto/io/pump.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/request.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-#define SWEEP_MS 500 /* how often the payload counters catch up with running pumps */
+#define SWEEP_MS 250 /* how often the payload counters catch up with running pumps */
 #define CUT_MS   20
 /* For a tunnel without a connection to deliver the rest: nothing else bounds their number. */
 #define ABANDONED_MS 30000
@@ -30,19 +33,59 @@ struct mt_tunnel {
 	LIST_ENTRY(mt_tunnel) of_env;
 	LIST_ENTRY(mt_tunnel) of_set;
 	struct mt_env *env;
-	struct mt_tunnels *set;   /* NULL once the connection has gone */
-	struct mt_stream *stream; /* the pump's in STAGE_PUMP */
+	struct mt_tunnels *set;     /* NULL once the connection has gone */
+	struct mt_account *account; /* referenced; NULL: none */
+	struct mt_rate *rate;       /* referenced */
+	struct mt_stream *stream;   /* the pump's in STAGE_PUMP */
 	enum stage stage;
 	bool open; /* counted in tunnels_open */
 	uint16_t port;
+	bool kept;  /* goes on although the rules refuse its target by now */
+	char *name; /* of the target; NULL for an address */
+	size_t name_len;
 	struct mt_deadline deadline;
 	struct mt_resolve resolve;
 	struct mt_connect *connect;
 	struct mt_pump *pump;
 	struct mt_addr target;
-	uint64_t counted_in; /* payload that the worker's counters know of */
+	uint64_t connected_ms;
+	char client[MT_NAME_MAX + 1]; /* once the connection has gone */
+	uint64_t counted_in;          /* payload that the worker's counters know of */
 	uint64_t counted_out;
 };
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* The line of the access log for a tunnel that was connected and has ended. */
+static void log_access(const struct mt_tunnel *t, const char *reason)
+{
+	char text[MT_ADDR_TEXT_MAX];
+	char target[MT_HOST_MAX + 8];
+
+	if (!t->env->snapshot->log_access) {
+		return;
+	}
+	(void)mt_addr_format(&t->target, text, sizeof(text));
+	(void)snprintf(target, sizeof(target), "%.*s:%u", (int)t->name_len,
+		t->name != NULL ? t->name : "", t->port); /* a port has five digits at most */
+	const struct mt_log_field fields[] = {
+		MT_LOG_TEXT("client", t->set != NULL ? t->set->client : t->client),
+		MT_LOG_TEXT("target", t->name != NULL ? target : text),
+		MT_LOG_TEXT("address", text),
+		MT_LOG_NUMBER("bytes_received", t->counted_in),
+		MT_LOG_NUMBER("bytes_sent", t->counted_out),
+		MT_LOG_NUMBER("duration_ms", now_ms() - t->connected_ms),
+		MT_LOG_TEXT("reason", reason),
+	};
+
+	mt_log_record("tunnel_closed", fields, sizeof(fields) / sizeof(fields[0]));
+}
 
 static void set_active(struct mt_env *env, uint64_t change)
 {
@@ -53,6 +96,9 @@ static void count_payload(struct mt_tunnel *t, uint64_t in, uint64_t out)
 {
 	mt_count(&t->env->counters->bytes_received, in - t->counted_in);
 	mt_count(&t->env->counters->bytes_sent, out - t->counted_out);
+	if (t->account != NULL) {
+		mt_account_count(t->account, in - t->counted_in, out - t->counted_out);
+	}
 	t->counted_in = in;
 	t->counted_out = out;
 }
@@ -86,6 +132,7 @@ static void free_tunnel(struct mt_tunnel *t)
 
 	mt_deadline_cancel(&t->deadline);
 	mt_resolve_cancel(&t->resolve);
+	mt_mem_release(env->mem, t->name);
 	if (t->connect != NULL) {
 		mt_connect_cancel(t->connect);
 	}
@@ -98,6 +145,8 @@ static void free_tunnel(struct mt_tunnel *t)
 		t->set->bytes_received += t->counted_in;
 		t->set->bytes_sent += t->counted_out;
 	}
+	mt_account_unref(t->account);
+	mt_rate_unref(t->rate);
 	mt_mem_release(env->mem, t);
 	if (was_open && --env->tunnels_open == 0 && env->on_idle != NULL) {
 		env->on_idle(env->user);
@@ -139,14 +188,20 @@ static void on_pump_end(struct mt_pump *pump, const struct mt_pump_result *resul
 	if (result->err != 0) {
 		mt_count(&t->env->counters->tunnels_reset, 1);
 	}
+	log_access(t, result->err == 0 ? "done" : "reset");
 	free_tunnel(t);
 }
 
 static void start_pump(struct mt_tunnel *t, int fd)
 {
 	const uint8_t ok = MT_STATUS_OK;
+	struct mt_account *account = t->account;
 	const struct mt_pump_config config = {
 		.poller = t->env->poller,
+		.pacer = t->env->pacer,
+		.to_stream = {{account != NULL ? &account->to_client : NULL, &t->rate->to_client}},
+		.to_socket = {{account != NULL ? &account->from_client : NULL,
+			&t->rate->from_client}},
 		.stream = t->stream,
 		.fd = fd,
 		.on_end = on_pump_end,
@@ -167,6 +222,7 @@ static void start_pump(struct mt_tunnel *t, int fd)
 		return;
 	}
 	t->stage = STAGE_PUMP;
+	t->connected_ms = now_ms();
 	mt_count(&t->env->counters->tunnels_opened, 1);
 	set_active(t->env, 1);
 }
@@ -186,9 +242,22 @@ static void cut_after_status(struct mt_tunnel *t)
 	mt_deadline_set(&t->env->deadlines, &t->deadline, CUT_MS);
 }
 
+/* What the rules are asked. Only while the connection is there. */
+static struct mt_access_request request_of(const struct mt_tunnel *t)
+{
+	return (struct mt_access_request){
+		.client = t->set->client,
+		.protocol = MT_RULE_TCP,
+		.name = t->name,
+		.name_len = t->name_len,
+		.port = t->port,
+	};
+}
+
 static void on_connected(void *user, int err, int fd, const struct mt_addr *addr)
 {
 	struct mt_tunnel *t = user;
+	const struct mt_access_request request = request_of(t);
 
 	t->connect = NULL;
 	if (err == -ECONNRESET) {
@@ -199,11 +268,10 @@ static void on_connected(void *user, int err, int fd, const struct mt_addr *addr
 		fail(t, err);
 		return;
 	}
-	/* The rules may have changed since the connect began. */
-	err = mt_access_check_target(t->env->snapshot, addr);
-	if (err < 0) {
+	/* The rules may have changed since the attempt began. */
+	if (mt_access_check_target(t->env->snapshot, &request, addr) < 0) {
 		(void)close(fd); /* nothing was exchanged with the target */
-		fail(t, err);
+		fail(t, MT_E_DENIED);
 		return;
 	}
 	t->target = *addr;
@@ -216,7 +284,7 @@ static void start_connect(struct mt_tunnel *t, const struct mt_addr *addrs, size
 		.env = t->env,
 		.addrs = addrs,
 		.count = count,
-		.port = t->port,
+		.request = request_of(t),
 		.on_done = on_connected,
 		.user = t,
 	};
@@ -243,6 +311,27 @@ static void on_resolved(
 	start_connect(t, addrs, count);
 }
 
+/* Asks the rules, then the resolver: 0 and the addresses, MT_E_AGAIN, or why not. */
+static int look_up(struct mt_tunnel *t, const struct mt_request *request,
+	const struct mt_addr **addrs, size_t *count)
+{
+	struct mt_access_request ask;
+	int rv;
+
+	t->name = mt_mem_alloc(t->env->mem, request->host_len);
+	if (t->name == NULL) {
+		mt_count(&t->env->counters->errors, 1);
+		return -ENOMEM;
+	}
+	memcpy(t->name, request->host, request->host_len);
+	t->name_len = request->host_len;
+	ask = request_of(t);
+	rv = mt_access_check_name(t->env->snapshot, &ask, NULL);
+	return rv == 0 ? mt_resolver_lookup(
+				 t->env->resolver, &t->resolve, t->name, t->name_len, addrs, count)
+		       : rv;
+}
+
 static void start_request(struct mt_tunnel *t, const struct mt_request *request)
 {
 	enum mt_host_kind kind;
@@ -261,8 +350,7 @@ static void start_request(struct mt_tunnel *t, const struct mt_request *request)
 	t->port = request->port;
 	if (kind == MT_HOST_NAME) {
 		t->stage = STAGE_RESOLVE;
-		rv = mt_resolver_lookup(t->env->resolver, &t->resolve, request->host,
-			request->host_len, &addrs, &count);
+		rv = look_up(t, request, &addrs, &count);
 		if (rv == MT_E_AGAIN) {
 			mt_deadline_set(&t->env->deadlines, &t->deadline, MT_CONNECT_TIMEOUT_MS);
 			return;
@@ -328,6 +416,7 @@ static void cancel(struct mt_tunnel *t, uint64_t app_code)
 	count_pump(t);
 	mt_count(&t->env->counters->tunnels_reset, 1);
 	mt_pump_cancel(t->pump, app_code);
+	log_access(t, mt_app_code_text((enum mt_app_code)app_code));
 	free_tunnel(t);
 }
 
@@ -381,10 +470,11 @@ static const struct mt_stream_handler handler = {
 	.on_end = on_stream_end,
 };
 
-void mt_tunnels_init(struct mt_tunnels *set, struct mt_env *env,
+void mt_tunnels_init(struct mt_tunnels *set, struct mt_env *env, const char *client,
 	void (*on_channel)(void *user, struct mt_stream *stream), void *user)
 {
-	*set = (struct mt_tunnels){.env = env, .on_channel = on_channel, .user = user};
+	*set = (struct mt_tunnels){
+		.env = env, .client = client, .on_channel = on_channel, .user = user};
 	LIST_INIT(&set->list);
 }
 
@@ -400,6 +490,8 @@ void mt_tunnels_accept(struct mt_tunnels *set, struct mt_stream *stream)
 	}
 	t->env = env;
 	t->set = set;
+	t->account = set->account != NULL ? mt_account_ref(set->account) : NULL;
+	t->rate = mt_rate_ref(set->rate);
 	t->stream = stream;
 	t->stage = STAGE_HEADER;
 	t->deadline.on_due = on_deadline;
@@ -436,17 +528,32 @@ void mt_tunnels_cancel(struct mt_tunnels *set, uint64_t app_code)
 	}
 }
 
-void mt_tunnels_recheck(struct mt_tunnels *set)
+/* Whether it must be cut. */
+static bool recheck(struct mt_tunnel *t, enum mt_recheck how)
 {
+	const struct mt_access_request request = request_of(t);
+
+	if (mt_access_check_target(t->env->snapshot, &request, &t->target) == 0) {
+		t->kept = false;
+		return false;
+	}
+	t->kept = how == MT_RECHECK_KEEP || (how == MT_RECHECK_OTHERS && t->kept);
+	return !t->kept;
+}
+
+unsigned mt_tunnels_recheck(struct mt_tunnels *set, enum mt_recheck how)
+{
+	unsigned count = 0;
 	struct mt_tunnel *next;
 
 	for (struct mt_tunnel *t = LIST_FIRST(&set->list); t != NULL; t = next) {
 		next = LIST_NEXT(t, of_set);
-		if (t->stage == STAGE_PUMP &&
-			mt_access_check_target(t->env->snapshot, &t->target) < 0) {
+		if (t->stage == STAGE_PUMP && recheck(t, how)) {
 			cancel(t, MT_APP_CANCELLED);
+			count++;
 		}
 	}
+	return count;
 }
 
 void mt_tunnels_abandon(struct mt_tunnels *set)
@@ -456,6 +563,8 @@ void mt_tunnels_abandon(struct mt_tunnels *set)
 	while ((t = LIST_FIRST(&set->list)) != NULL) {
 		if (t->stage == STAGE_PUMP) {
 			LIST_REMOVE(t, of_set);
+			(void)snprintf(
+				t->client, sizeof(t->client), "%s", set->client); /* same size */
 			t->set = NULL;
 			mt_deadline_set(&t->env->deadlines, &t->deadline, ABANDONED_MS);
 		} else {

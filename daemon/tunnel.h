@@ -4,7 +4,9 @@
  */
 #pragma once
 
+#include "daemon/account.h"
 #include "daemon/env.h"
+#include "daemon/rate.h"
 #include "proto/quic/stream.h"
 #include "proto/wire/err.h"
 
@@ -17,14 +19,17 @@ struct mt_tunnel;
 struct mt_tunnels {
 	struct mt_env *env;
 	struct mt_tunnel_list list;
-	uint64_t bytes_received; /* of tunnels that have ended */
+	const char *client;         /* its name, empty without identity; borrowed */
+	struct mt_account *account; /* of new tunnels; borrowed, NULL without identity */
+	struct mt_rate *rate;       /* of the connection; borrowed */
+	uint64_t bytes_received;    /* of tunnels that have ended */
 	uint64_t bytes_sent;
 	/* A stream turned out to be a control channel; its type byte is consumed. Taken. */
 	void (*on_channel)(void *user, struct mt_stream *stream);
 	void *user;
 };
 
-void mt_tunnels_init(struct mt_tunnels *set, struct mt_env *env,
+void mt_tunnels_init(struct mt_tunnels *set, struct mt_env *env, const char *client,
 	void (*on_channel)(void *user, struct mt_stream *stream), void *user);
 /* A stream that the client opened; taken, on failure too (it is then refused). */
 void mt_tunnels_accept(struct mt_tunnels *set, struct mt_stream *stream);
@@ -32,8 +37,8 @@ void mt_tunnels_accept(struct mt_tunnels *set, struct mt_stream *stream);
 void mt_tunnels_bytes(const struct mt_tunnels *set, uint64_t *received, uint64_t *sent);
 /* Cuts every tunnel with `app_code`. */
 void mt_tunnels_cancel(struct mt_tunnels *set, uint64_t app_code);
-/* Cuts those whose target is not allowed any more. */
-void mt_tunnels_recheck(struct mt_tunnels *set);
+/* Cuts those whose target is not allowed any more, or keeps them. Returns how many were cut. */
+unsigned mt_tunnels_recheck(struct mt_tunnels *set, enum mt_recheck how);
 /* The connection has gone: tunnels that only deliver what had arrived live on without it. */
 void mt_tunnels_abandon(struct mt_tunnels *set);
 

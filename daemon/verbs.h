@@ -25,12 +25,14 @@ void mt_verb_status(struct mt_appliance *a, json_t *args, struct mt_reply *reply
 void mt_verb_stats(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_version(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_connections(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_events(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_kick(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_drain(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 
 void mt_verb_get(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_set(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_reset(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_confirm(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_describe(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 
 void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
@@ -39,5 +41,25 @@ void mt_verb_client_revoke(struct mt_appliance *a, json_t *args, struct mt_reply
 
 void mt_verb_client_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 
+void mt_verb_access_list(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_access_add(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_access_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_access_test(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+
+void mt_verb_client_show(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_client_set(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_client_enable(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_client_disable(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_client_kick(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+
 void mt_verb_cert_show(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_cert_import(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_cert_renew(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+
+/* A backup travels as text; what is to be put back comes in parts, since requests are short. */
+void mt_verb_backup(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_restore_begin(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_restore_part(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_restore_finish(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_audit(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_doctor(struct mt_appliance *a, json_t *args, struct mt_reply *reply);

@@ -1,4 +1,6 @@
+#include "daemon/control_peer.h"
 #include "daemon/log.h"
+#include "daemon/publish.h"
 #include "daemon/verbs.h"
 #include "proto/wire/encode.h"
 #include "store/pki.h"
@@ -90,20 +92,41 @@ static void imported(void *user, bool cancelled)
 	free(i);
 }
 
-static json_t *imported_json(const char *chain)
+/* Publishes what is stored; the answer shows the certificate that `chain` begins with. */
+static void put_in_force(struct mt_appliance *a, struct mt_reply *reply, const char *which,
+	const char *event, const char *chain)
 {
+	struct import *pending = calloc(1, sizeof(*pending));
+	char user[MT_USER_TEXT_MAX];
+	char why[MT_WHY_MAX] = "out of memory";
+	char message[MT_WHY_MAX + 64];
 	struct mt_cert_info info;
+	int rv = -ENOMEM;
 
-	return mt_pki_describe(chain, &info) == 0
-		       ? json_pack("{s:o}", "certificate", cert_json("imported", &info, false))
-		       : NULL;
+	mt_events_add(&a->events, event,
+		json_pack("{s:s}", "by", mt_control_user(user, mt_reply_uid(reply))));
+	if (pending != NULL) {
+		pending->reply = reply;
+		if (mt_pki_describe(chain, &info) == 0) {
+			pending->result = json_pack("{s:o}", "certificate",
+				cert_json(which, &info, strcmp(which, "imported") != 0));
+		}
+		rv = mt_appliance_republish(a, true, imported, pending, why, sizeof(why));
+	}
+	if (rv != 0) {
+		(void)snprintf(message, sizeof(message), "stored, but not yet in force: %s", why);
+		if (pending != NULL) {
+			json_decref(pending->result);
+			free(pending);
+		}
+		mt_reply_failure(reply, rv, message, "restart the daemon");
+	}
 }
 
 void mt_verb_cert_import(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 {
 	const char *chain = json_string_value(json_object_get(args, "chain"));
 	const char *key = json_string_value(json_object_get(args, "key"));
-	struct import *pending = NULL;
 	char why[MT_WHY_MAX] = "out of memory";
 	char message[MT_WHY_MAX + 64];
 	int rv;
@@ -127,19 +150,32 @@ void mt_verb_cert_import(struct mt_appliance *a, json_t *args, struct mt_reply *
 		return;
 	}
 	mt_log(MT_LOG_INFO, "certificate_imported");
-	pending = calloc(1, sizeof(*pending));
-	rv = -ENOMEM;
-	if (pending != NULL) {
-		pending->reply = reply;
-		pending->result = imported_json(chain);
-		rv = mt_appliance_republish(a, true, imported, pending, why, sizeof(why));
-	}
-	if (rv != 0) {
-		(void)snprintf(message, sizeof(message), "stored, but not yet in force: %s", why);
-		if (pending != NULL) {
-			json_decref(pending->result);
-			free(pending);
+	put_in_force(a, reply, "imported", "certificate_imported", chain);
+}
+
+void mt_verb_cert_renew(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	char *chain = NULL;
+	char *key = NULL;
+	char why[MT_WHY_MAX];
+	char message[MT_WHY_MAX + 64];
+	int rv = mt_publish_renew_server(a->store, why, sizeof(why));
+
+	(void)args;
+	if (rv == 0) {
+		rv = mt_store_cert_get(a->store, MT_CERT_SERVER, &chain, &key);
+		if (rv != 0) {
+			(void)snprintf(why, sizeof(why), "%s",
+				mt_store_error(a->store)); /* for people: cut when too long */
 		}
-		mt_reply_failure(reply, rv, message, "restart the daemon");
 	}
+	free_secret(key);
+	if (rv != 0) {
+		(void)snprintf(message, sizeof(message), "%s; the certificates in use stay", why);
+		mt_reply_failure(reply, rv, message, "mytunnelctl cert show");
+		return;
+	}
+	mt_log(MT_LOG_INFO, "certificate_renewed");
+	put_in_force(a, reply, "server", "certificate_renewed", chain);
+	free(chain);
 }

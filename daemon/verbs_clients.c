@@ -1,3 +1,6 @@
+#include "daemon/verbs_clients.h"
+
+#include "daemon/client_limits.h"
 #include "daemon/enrol.h"
 #include "daemon/log.h"
 #include "daemon/verbs.h"
@@ -10,8 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define FINGERPRINT_TEXT (MT_BASE64URL_LEN(MT_FINGERPRINT_LEN) + 1)
+#include <time.h>
 
 /* An answer that waits for the workers. */
 struct pending {
@@ -32,8 +34,7 @@ static void published(void *user, bool cancelled)
 	free(p);
 }
 
-/* Takes `result`; answers once every worker knows the clients of the store. */
-static void publish(struct mt_appliance *a, struct mt_reply *reply, json_t *result)
+void mt_client_publish(struct mt_appliance *a, struct mt_reply *reply, json_t *result)
 {
 	struct pending *p = calloc(1, sizeof(*p));
 	char why[MT_WHY_MAX] = "out of memory";
@@ -52,17 +53,6 @@ static void publish(struct mt_appliance *a, struct mt_reply *reply, json_t *resu
 		json_decref(result);
 		mt_reply_failure(reply, rv, message, "restart the daemon");
 	}
-}
-
-static json_t *client_json(const struct mt_store_client *c)
-{
-	char fingerprint[FINGERPRINT_TEXT];
-
-	mt_base64url_encode(fingerprint, c->fingerprint, sizeof(c->fingerprint));
-	return json_pack("{s:s, s:I, s:s, s:I, s:b, s:o}", "name", c->name, "id", (json_int_t)c->id,
-		"fingerprint", fingerprint, "created_at", (json_int_t)c->created_at, "revoked",
-		c->revoked_at != 0, "revoked_at",
-		c->revoked_at != 0 ? json_integer((json_int_t)c->revoked_at) : json_null());
 }
 
 /* The pin of the appliance's authority, which ends the server's chain. */
@@ -141,8 +131,8 @@ static int make_profile(struct mt_appliance *a, const char *name, const char *pu
 	return rv == 0 ? mt_identity_fingerprint(profile->key, fingerprint) : rv;
 }
 
-static json_t *added_json(
-	const struct mt_store_client *client, const char *uri, const char *warning)
+static json_t *added_json(struct mt_appliance *a, const struct mt_store_client *client,
+	const char *uri, const char *warning)
 {
 	json_t *warnings = json_array();
 
@@ -150,8 +140,8 @@ static json_t *added_json(
 		json_decref(warnings);
 		return NULL;
 	}
-	return json_pack(
-		"{s:o, s:s, s:o}", "client", client_json(client), "uri", uri, "warnings", warnings);
+	return json_pack("{s:o, s:s, s:o}", "client", mt_client_json(a, client), "uri", uri,
+		"warnings", warnings);
 }
 
 static void refuse(struct mt_reply *reply, int rv, const char *why)
@@ -167,6 +157,7 @@ void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 	const char *name = json_string_value(json_object_get(args, "name"));
 	const char *public_key = json_string_value(json_object_get(args, "public_key"));
 	struct mt_profile profile = {.has_key = false};
+	struct mt_store_limits limits = {0};
 	uint8_t fingerprint[MT_FINGERPRINT_LEN];
 	struct mt_store_client client;
 	char uri[MT_PROFILE_MAX];
@@ -181,13 +172,16 @@ void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 			"neither '.' nor '-'");
 		return;
 	}
-	rv = make_profile(a, name, public_key, &profile, fingerprint, warning, sizeof(warning), why,
-		sizeof(why));
+	rv = mt_client_limits_apply(&limits, NULL, args, (int64_t)time(NULL), why, sizeof(why));
+	if (rv == 0) {
+		rv = make_profile(a, name, public_key, &profile, fingerprint, warning,
+			sizeof(warning), why, sizeof(why));
+	}
 	if (rv == 0) {
 		rv = mt_profile_format(&profile, uri, sizeof(uri));
 	}
 	if (rv == 0) {
-		rv = mt_store_client_add(a->store, name, fingerprint, &client);
+		rv = mt_store_client_add(a->store, name, fingerprint, &limits, &client);
 		if (rv != 0) {
 			(void)snprintf(why, sizeof(why), "%s", mt_store_error(a->store));
 		}
@@ -199,31 +193,54 @@ void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 		return;
 	}
 	mt_log(MT_LOG_INFO, "client_added", MT_LOG_TEXT("client", name));
-	result = added_json(&client, uri, warning);
+	result = added_json(a, &client, uri, warning);
 	mt_wipe(uri, sizeof(uri));
-	publish(a, reply, result);
+	mt_client_publish(a, reply, result);
+}
+
+struct list {
+	struct mt_appliance *a;
+	json_t *rows;
+	json_int_t connections;
+	json_int_t bytes_received;
+	json_int_t bytes_sent;
+};
+
+static json_int_t number_of(const json_t *row, const char *key)
+{
+	return json_integer_value(json_object_get(row, key));
 }
 
 static int list_one(const struct mt_store_client *client, void *user)
 {
-	return json_array_append_new(user, client_json(client)) != 0 ? -ENOMEM : 0;
+	struct list *l = user;
+	json_t *row = mt_client_json(l->a, client);
+
+	l->connections += number_of(row, "connections");
+	l->bytes_received += number_of(row, "bytes_received");
+	l->bytes_sent += number_of(row, "bytes_sent");
+	return json_array_append_new(l->rows, row) != 0 ? -ENOMEM : 0;
 }
 
 void mt_verb_client_list(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 {
 	json_t *list = json_array();
-	int rv = list != NULL ? mt_store_client_each(a->store, list_one, list) : -ENOMEM;
+	struct list l = {.a = a, .rows = list};
+	int rv = list != NULL ? mt_store_client_each(a->store, list_one, &l) : -ENOMEM;
 
 	(void)args;
 	if (rv == 0) {
-		mt_reply_result(reply, json_pack("{s:o}", "clients", list));
+		mt_reply_result(
+			reply, json_pack("{s:o, s:{s:I, s:I, s:I}}", "clients", list, "total",
+				       "connections", l.connections, "bytes_received",
+				       l.bytes_received, "bytes_sent", l.bytes_sent));
 		return;
 	}
 	json_decref(list);
 	mt_reply_failure(reply, rv, rv == -ENOMEM ? "out of memory" : mt_store_error(a->store), "");
 }
 
-static void no_such_client(struct mt_appliance *a, struct mt_reply *reply, int rv, const char *name)
+void mt_client_refuse(struct mt_appliance *a, struct mt_reply *reply, int rv, const char *name)
 {
 	char message[MT_WHY_MAX];
 
@@ -244,11 +261,11 @@ void mt_verb_client_revoke(struct mt_appliance *a, json_t *args, struct mt_reply
 	int rv = name != NULL ? mt_store_client_revoke(a->store, name, &client) : MT_E_NOT_FOUND;
 
 	if (rv != 0) {
-		no_such_client(a, reply, rv, name != NULL ? name : "");
+		mt_client_refuse(a, reply, rv, name != NULL ? name : "");
 		return;
 	}
 	mt_log(MT_LOG_INFO, "client_revoked", MT_LOG_TEXT("client", name));
-	publish(a, reply, json_pack("{s:o}", "client", client_json(&client)));
+	mt_client_publish(a, reply, json_pack("{s:o}", "client", mt_client_json(a, &client)));
 }
 
 void mt_verb_client_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
@@ -258,9 +275,9 @@ void mt_verb_client_remove(struct mt_appliance *a, json_t *args, struct mt_reply
 	int rv = name != NULL ? mt_store_client_remove(a->store, name, &client) : MT_E_NOT_FOUND;
 
 	if (rv != 0) {
-		no_such_client(a, reply, rv, name != NULL ? name : "");
+		mt_client_refuse(a, reply, rv, name != NULL ? name : "");
 		return;
 	}
 	mt_log(MT_LOG_INFO, "client_removed", MT_LOG_TEXT("client", name));
-	publish(a, reply, json_pack("{s:o}", "client", client_json(&client)));
+	mt_client_publish(a, reply, json_pack("{s:o}", "client", mt_client_json(a, &client)));
 }

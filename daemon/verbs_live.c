@@ -65,7 +65,14 @@ struct listing {
 		size_t cap;
 		bool failed;
 	} of[MT_WORKERS_MAX];
+	char client[MT_NAME_MAX + 1]; /* empty: all */
+	const char *sort;             /* a field of the answer, NULL: as it comes */
+	size_t limit;                 /* 0: all */
 };
+
+/* Fields to sort by; numbers have the largest first. */
+static const char *const sort_keys[] = {"client", "peer", "connected_at", "rtt_ms",
+	"bytes_received", "bytes_sent", "streams", "udp_flows", "worker", "id"};
 
 static void gather_row(const struct mt_connection_row *row, void *user)
 {
@@ -98,21 +105,76 @@ static json_t *row_json(const struct mt_connection_row *row)
 {
 	char peer[MT_ADDR_TEXT_MAX];
 
-	return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:I, s:I, s:i, s:i}", "id", row->id,
-		"client", row->client, "peer", mt_addr_format(&row->peer, peer, sizeof(peer)),
-		"transport", "quic", "worker", (int)row->worker, "connected_at",
-		(json_int_t)row->connected_at, "rtt_ms", row->rtt_ms, "bytes_received",
-		(json_int_t)row->bytes_received, "bytes_sent", (json_int_t)row->bytes_sent,
-		"streams", (int)row->streams, "udp_flows", (int)row->udp_flows);
+	return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:s, s:I, s:I, s:i, s:i}", "id",
+		row->id, "client", row->client, "peer",
+		mt_addr_format(&row->peer, peer, sizeof(peer)), "transport", "quic", "worker",
+		(int)row->worker, "connected_at", (json_int_t)row->connected_at, "rtt_ms",
+		row->rtt_ms, "congestion_control", mt_cc_text(row->congestion_control),
+		"bytes_received", (json_int_t)row->bytes_received, "bytes_sent",
+		(json_int_t)row->bytes_sent, "streams", (int)row->streams, "udp_flows",
+		(int)row->udp_flows);
+}
+
+/* What a row is sorted by, beside the row itself. */
+struct ranked {
+	json_t *row; /* borrowed */
+	json_t *by;  /* borrowed */
+};
+
+static int compare(const void *x, const void *y)
+{
+	const json_t *a = ((const struct ranked *)x)->by;
+	const json_t *b = ((const struct ranked *)y)->by;
+
+	if (json_is_string(a)) {
+		return strcmp(json_string_value(a), json_string_value(b));
+	}
+	return (json_number_value(a) < json_number_value(b)) -
+	       (json_number_value(a) > json_number_value(b));
+}
+
+/* Takes `list`; returns another one, NULL without memory. */
+static json_t *sort_and_cut(json_t *list, const char *sort, size_t limit)
+{
+	size_t count = json_array_size(list);
+	size_t kept = limit > 0 && limit < count ? limit : count;
+	struct ranked *rows = calloc(count + 1, sizeof(*rows));
+	json_t *out = json_array();
+	int bad = rows == NULL;
+
+	for (size_t i = 0; i < count && bad == 0; i++) {
+		rows[i].row = json_array_get(list, i);
+		rows[i].by = sort != NULL ? json_object_get(rows[i].row, sort) : NULL;
+	}
+	if (sort != NULL && bad == 0) {
+		qsort(rows, count, sizeof(*rows), compare);
+	}
+	for (size_t i = 0; i < kept && bad == 0; i++) {
+		bad = json_array_append(out, rows[i].row);
+	}
+	free(rows);
+	json_decref(list);
+	if (bad != 0) {
+		json_decref(out);
+		return NULL;
+	}
+	return out;
 }
 
 static json_t *listing_json(const struct listing *l)
 {
 	json_t *list = json_array();
+	size_t total = 0;
 
 	for (size_t w = 0; w < MT_WORKERS_MAX; w++) {
 		for (size_t i = 0; i < l->of[w].count; i++) {
-			if (json_array_append_new(list, row_json(&l->of[w].rows[i])) != 0) {
+			const struct mt_connection_row *row = &l->of[w].rows[i];
+
+			total++;
+			if (l->client[0] != '\0' && strcmp(l->client, row->client) != 0) {
+				continue;
+			}
+			if (json_array_append_new(list, row_json(row)) != 0) {
 				json_decref(list);
 				return NULL;
 			}
@@ -122,7 +184,8 @@ static json_t *listing_json(const struct listing *l)
 			return NULL;
 		}
 	}
-	return json_pack("{s:o}", "connections", list);
+	list = sort_and_cut(list, l->sort, l->limit);
+	return json_pack("{s:o, s:I}", "connections", list, "total", (json_int_t)total);
 }
 
 static void listed(void *user, bool cancelled)
@@ -140,14 +203,48 @@ static void listed(void *user, bool cancelled)
 	free(l);
 }
 
+/* On failure the reply has been answered. */
+static int read_filters(struct listing *l, json_t *args, struct mt_reply *reply)
+{
+	const char *client = json_string_value(json_object_get(args, "client"));
+	const char *sort = json_string_value(json_object_get(args, "sort"));
+	json_int_t limit = json_integer_value(json_object_get(args, "limit"));
+
+	if (client != NULL && (*client == '\0' || strlen(client) >= sizeof(l->client))) {
+		mt_reply_error(
+			reply, "invalid", "no client has such a name", "mytunnelctl client list");
+		return MT_E_RANGE;
+	}
+	if (client != NULL) {
+		memcpy(l->client, client, strlen(client) + 1);
+	}
+	l->limit = limit > 0 ? (size_t)limit : 0;
+	for (size_t i = 0; sort != NULL && i < sizeof(sort_keys) / sizeof(sort_keys[0]); i++) {
+		if (strcmp(sort, sort_keys[i]) == 0) {
+			l->sort = sort_keys[i];
+		}
+	}
+	if (sort != NULL && l->sort == NULL) {
+		mt_reply_error(reply, "invalid",
+			"connections can be sorted by client, peer, connected_at, rtt_ms, "
+			"bytes_received, bytes_sent, streams, udp_flows, worker or id",
+			"mytunnelctl connections --sort bytes_sent");
+		return MT_E_RANGE;
+	}
+	return 0;
+}
+
 void mt_verb_connections(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 {
 	static const struct mt_round_ops ops = {.work = gather, .done = listed};
 	struct listing *l = calloc(1, sizeof(*l));
 
-	(void)args;
 	if (l == NULL) {
 		mt_reply_result(reply, NULL);
+		return;
+	}
+	if (read_filters(l, args, reply) != 0) {
+		free(l);
 		return;
 	}
 	l->reply = reply;
@@ -155,6 +252,18 @@ void mt_verb_connections(struct mt_appliance *a, json_t *args, struct mt_reply *
 		free(l);
 		mt_reply_result(reply, NULL);
 	}
+}
+
+void mt_verb_events(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	const json_t *after = json_object_get(args, "after");
+
+	if (after != NULL && !json_is_integer(after)) {
+		mt_reply_error(reply, "invalid", "after is the number of an event", "");
+		return;
+	}
+	mt_events_read(&a->events, json_integer_value(after),
+		json_is_true(json_object_get(args, "wait")), reply);
 }
 
 struct kick {

@@ -1,4 +1,4 @@
-#include "daemon/log.h"
+#include "daemon/change.h"
 #include "daemon/verbs.h"
 #include "proto/wire/settings.h"
 
@@ -22,8 +22,9 @@ static json_t *value_json(const struct mt_appliance *a, const struct mt_setting 
 {
 	const char *value = mt_settings_text(&a->settings, s->id);
 
-	return json_pack("{s:s, s:s, s:s, s:b}", "key", s->key, "value", value, "default",
-		s->initial, "changed", strcmp(value, s->initial) != 0);
+	return json_pack("{s:s, s:s, s:s, s:b, s:b}", "key", s->key, "value", value, "default",
+		s->initial, "changed", strcmp(value, s->initial) != 0, "on_trial",
+		a->trial.named[s->id]);
 }
 
 static const char *type_text(enum mt_setting_type type)
@@ -70,10 +71,16 @@ static void list(struct mt_appliance *a, json_t *args, struct mt_reply *reply,
 {
 	const char *wanted = json_string_value(json_object_get(args, "key"));
 	const struct mt_setting *table = mt_settings_table();
+	bool changed = json_is_true(json_object_get(args, "changed"));
+	bool known = wanted == NULL;
 	json_t *rows = json_array();
 
 	for (size_t i = 0; i < MT_SETTING_COUNT; i++) {
 		if (wanted != NULL && !matches(table[i].key, wanted)) {
+			continue;
+		}
+		known = true;
+		if (changed && strcmp(a->settings.text[i], table[i].initial) == 0) {
 			continue;
 		}
 		if (json_array_append_new(rows, row(a, &table[i])) != 0) {
@@ -82,9 +89,9 @@ static void list(struct mt_appliance *a, json_t *args, struct mt_reply *reply,
 			return;
 		}
 	}
-	if (json_array_size(rows) == 0) {
+	if (!known) {
 		json_decref(rows);
-		unknown_key(reply, wanted != NULL ? wanted : "");
+		unknown_key(reply, wanted);
 		return;
 	}
 	mt_reply_result(reply, json_pack("{s:o}", "settings", rows));
@@ -100,147 +107,12 @@ void mt_verb_describe(struct mt_appliance *a, json_t *args, struct mt_reply *rep
 	list(a, args, reply, description_json);
 }
 
-/* A change of settings under way. */
-struct change {
+/* The answer to a change that is under way. */
+struct pending {
+	struct mt_appliance *a;
 	struct mt_reply *reply;
 	json_t *result;
 };
-
-static void changed(void *user, bool cancelled)
-{
-	struct change *c = user;
-
-	if (cancelled) {
-		json_decref(c->result);
-		mt_reply_error(c->reply, "stopping", "stored, but the daemon is stopping", "");
-	} else {
-		mt_reply_result(c->reply, c->result);
-	}
-	free(c);
-}
-
-static json_t *result_json(
-	const struct mt_appliance *a, const struct mt_settings *next, const bool *named)
-{
-	const struct mt_setting *table = mt_settings_table();
-	json_t *rows = json_array();
-	json_t *warnings = json_array();
-	int bad = 0;
-
-	for (size_t i = 0; i < MT_SETTING_COUNT; i++) {
-		bool same = strcmp(next->text[i], a->settings.text[i]) == 0;
-		bool listens = i == MT_SET_SERVER_BIND_ADDR || i == MT_SET_SERVER_WORKERS;
-		enum mt_setting_applies applies =
-			listens && a->worker_count == 0 ? MT_APPLIES_LIVE : table[i].applies;
-
-		if (named[i]) {
-			bad |= json_array_append_new(rows,
-				json_pack("{s:s, s:s, s:s, s:b, s:s}", "key", table[i].key, "value",
-					next->text[i], "previous", a->settings.text[i], "changed",
-					!same, "applies", mt_setting_applies_text(applies)));
-		}
-	}
-	if (named[MT_SET_ACCESS_REQUIRE_IDENTITY] &&
-		!mt_settings_bool(next, MT_SET_ACCESS_REQUIRE_IDENTITY)) {
-		bad |= json_array_append_new(
-			warnings, json_string("access.require_identity is off: anybody who reaches "
-					      "this server may use it as a proxy"));
-	}
-	if (bad != 0) {
-		json_decref(rows);
-		json_decref(warnings);
-		return NULL;
-	}
-	return json_pack("{s:o, s:o}", "settings", rows, "warnings", warnings);
-}
-
-static bool differs(const struct mt_settings *x, const struct mt_settings *y, enum mt_setting_id id)
-{
-	return strcmp(x->text[id], y->text[id]) != 0;
-}
-
-static bool is_live(enum mt_setting_id id)
-{
-	return mt_settings_table()[id].applies != MT_APPLIES_RESTART;
-}
-
-static bool moves_web(const struct mt_appliance *a, const struct mt_settings *next)
-{
-	return (differs(next, &a->settings, MT_SET_METRICS_ENABLED) &&
-		       is_live(MT_SET_METRICS_ENABLED)) ||
-	       (differs(next, &a->settings, MT_SET_METRICS_BIND_ADDR) &&
-		       is_live(MT_SET_METRICS_BIND_ADDR));
-}
-
-static int store(struct mt_appliance *a, const struct mt_settings *next, const bool *named)
-{
-	struct mt_store_change changes[MT_SETTING_COUNT];
-	const struct mt_setting *table = mt_settings_table();
-	size_t n = 0;
-
-	for (size_t i = 0; i < MT_SETTING_COUNT; i++) {
-		if (named[i]) {
-			bool initial = strcmp(next->text[i], table[i].initial) == 0;
-
-			changes[n++] = (struct mt_store_change){
-				table[i].id, initial ? NULL : next->text[i]};
-		}
-	}
-	return mt_store_settings_write(a->store, changes, n);
-}
-
-static void log_changes(const struct mt_settings *before, const struct mt_settings *after)
-{
-	const struct mt_setting *table = mt_settings_table();
-
-	for (size_t i = 0; i < MT_SETTING_COUNT; i++) {
-		if (differs(before, after, table[i].id)) {
-			mt_log(MT_LOG_INFO, "setting_changed", MT_LOG_TEXT("key", table[i].key),
-				MT_LOG_TEXT("value", after->text[i]),
-				MT_LOG_TEXT("previous", before->text[i]));
-		}
-	}
-}
-
-static void fail(struct mt_reply *reply, int rv, const char *why)
-{
-	char message[MT_WHY_MAX + 32];
-
-	(void)snprintf(message, sizeof(message), "%s; nothing was changed", why);
-	mt_reply_failure(reply, rv, message, "mytunnelctl describe");
-}
-
-/* Makes everything that can fail: builds, moves the HTTP endpoint, and at last writes the store. On
- * failure all is as before. */
-static int make(struct mt_appliance *a, struct mt_publication *p, const struct mt_settings *next,
-	const bool *named, char *why, size_t why_cap)
-{
-	char lost[MT_WHY_MAX];
-	bool moves = moves_web(a, next);
-	int rv = mt_settings_check(next, why, why_cap);
-
-	if (rv == 0) {
-		rv = mt_appliance_prepare(a, p, next, false, why, why_cap);
-	}
-	if (rv == 0 && moves) {
-		rv = mt_appliance_swap_web(a, next, why, why_cap);
-	}
-	if (rv == 0) {
-		rv = store(a, next, named);
-		if (rv != 0) {
-			(void)snprintf(why, why_cap, "%s",
-				mt_store_error(a->store)); /* for people: cut when too long */
-			if (moves &&
-				mt_appliance_swap_web(a, &a->settings, lost, sizeof(lost)) != 0) {
-				mt_log(MT_LOG_ERROR, "http_failed", MT_LOG_TEXT("problem", lost));
-			}
-		}
-	}
-	if (rv != 0) {
-		mt_publication_drop(p);
-	}
-	return rv;
-}
 
 /* A daemon that could not listen takes new addresses at once; the answer says whether that helped.
  */
@@ -254,53 +126,118 @@ static void try_again(struct mt_appliance *a, json_t *result)
 	}
 }
 
-static void apply(struct mt_appliance *a, const struct mt_settings *next, const bool *named,
-	struct mt_reply *reply)
+static void changed(void *user, bool cancelled)
 {
-	struct mt_settings before = a->settings;
-	struct mt_publication p = {.snapshot = NULL};
-	struct change *c = calloc(1, sizeof(*c));
-	char why[MT_WHY_MAX] = "out of memory";
-	bool idle = a->worker_count == 0;
+	struct pending *p = user;
+
+	if (cancelled) {
+		json_decref(p->result);
+		mt_reply_error(p->reply, "stopping", "stored, but the daemon is stopping", "");
+	} else {
+		if (p->a->worker_count == 0) {
+			try_again(p->a, p->result);
+		}
+		mt_reply_result(p->reply, p->result);
+	}
+	free(p);
+}
+
+static json_t *warnings_json(const struct mt_change *change)
+{
+	json_t *warnings = json_array();
+	int bad = 0;
+
+	if (change->named[MT_SET_ACCESS_REQUIRE_IDENTITY] &&
+		!mt_settings_bool(&change->next, MT_SET_ACCESS_REQUIRE_IDENTITY)) {
+		bad |= json_array_append_new(
+			warnings, json_string("access.require_identity is off: anybody who reaches "
+					      "this server may use it as a proxy"));
+	}
+	if (bad != 0) {
+		json_decref(warnings);
+		return NULL;
+	}
+	return warnings;
+}
+
+static json_t *result_json(const struct mt_appliance *a, const struct mt_change *change)
+{
+	const struct mt_setting *table = mt_settings_table();
+	json_t *rows = json_array();
+	int bad = 0;
+
+	for (size_t i = 0; i < MT_SETTING_COUNT; i++) {
+		bool same = strcmp(change->next.text[i], a->settings.text[i]) == 0;
+		bool listens = i == MT_SET_SERVER_BIND_ADDR || i == MT_SET_SERVER_WORKERS;
+		enum mt_setting_applies applies =
+			listens && a->worker_count == 0 ? MT_APPLIES_LIVE : table[i].applies;
+
+		if (change->named[i]) {
+			bad |= json_array_append_new(
+				rows, json_pack("{s:s, s:s, s:s, s:b, s:s}", "key", table[i].key,
+					      "value", change->next.text[i], "previous",
+					      a->settings.text[i], "changed", !same, "applies",
+					      mt_setting_applies_text(applies)));
+		}
+	}
+	if (bad != 0) {
+		json_decref(rows);
+		return NULL;
+	}
+	return json_pack("{s:o, s:i, s:i, s:o}", "settings", rows, "workers", (int)a->worker_count,
+		"confirm_within", (int)change->trial_s, "warnings", warnings_json(change));
+}
+
+/* Seconds from "confirm", which is absent for a change for good. */
+static int read_trial(json_t *args, unsigned *out, char *why, size_t why_cap)
+{
+	const json_t *confirm = json_object_get(args, "confirm");
+	json_int_t seconds = json_integer_value(confirm);
+
+	if (confirm == NULL) {
+		*out = 0;
+		return 0;
+	}
+	if (!json_is_integer(confirm) || seconds < MT_TRIAL_MIN_S || seconds > MT_TRIAL_MAX_S) {
+		(void)snprintf(why, why_cap, "--confirm takes %d s to %d s; nothing was changed",
+			MT_TRIAL_MIN_S, MT_TRIAL_MAX_S);
+		return MT_E_RANGE;
+	}
+	*out = (unsigned)seconds;
+	return 0;
+}
+
+static void apply(
+	struct mt_appliance *a, struct mt_change *change, json_t *args, struct mt_reply *reply)
+{
+	struct pending *p = calloc(1, sizeof(*p));
+	char why[MT_WHY_MAX];
+	char next[MT_WHY_MAX] = "";
 	int rv;
 
-	if (c == NULL) {
+	if (p == NULL) {
 		mt_reply_result(reply, NULL);
 		return;
 	}
-	c->reply = reply;
-	c->result = result_json(a, next, named);
-	rv = make(a, &p, next, named, why, sizeof(why));
-	if (rv != 0) {
-		fail(reply, rv, why);
-		goto out;
+	change->uid = mt_reply_uid(reply);
+	rv = read_trial(args, &change->trial_s, why, sizeof(why));
+	if (rv == 0) {
+		*p = (struct pending){.a = a, .reply = reply, .result = result_json(a, change)};
+		rv = mt_change_apply(a, change, changed, p, why, sizeof(why), next, sizeof(next));
 	}
-	rv = mt_appliance_commit(a, &p, idle ? NULL : changed, c);
-	log_changes(&before, next);
 	if (rv != 0) {
-		mt_reply_failure(reply, rv,
-			"stored, but the workers could not be told for want of memory",
-			"restart the daemon");
-	} else if (idle) {
-		try_again(a, c->result);
-		mt_reply_result(reply, c->result);
-		c->result = NULL;
-	} else {
-		c = NULL; /* the workers have it */
-	}
-out:
-	if (c != NULL) {
-		json_decref(c->result);
-		free(c);
+		json_decref(p->result);
+		free(p);
+		mt_reply_failure(reply, rv, why, next);
 	}
 }
 
 void mt_verb_set(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 {
 	json_t *values = json_object_get(args, "values");
-	struct mt_settings next = a->settings;
-	bool named[MT_SETTING_COUNT] = {false};
+	struct mt_change change = {.next = a->settings};
 	char why[MT_WHY_MAX];
+	char message[MT_WHY_MAX + 32];
 	const char *key;
 	json_t *value;
 
@@ -324,22 +261,22 @@ void mt_verb_set(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 			return;
 		}
 		rv = mt_setting_normalize(
-			s, json_string_value(value), next.text[s->id], why, sizeof(why));
+			s, json_string_value(value), change.next.text[s->id], why, sizeof(why));
 		if (rv != 0) {
-			fail(reply, rv, why);
+			(void)snprintf(message, sizeof(message), "%s; nothing was changed", why);
+			mt_reply_failure(reply, rv, message, "mytunnelctl describe");
 			return;
 		}
-		named[s->id] = true;
+		change.named[s->id] = true;
 	}
-	apply(a, &next, named, reply);
+	apply(a, &change, args, reply);
 }
 
 void mt_verb_reset(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 {
 	json_t *keys = json_object_get(args, "keys");
-	struct mt_settings next = a->settings;
+	struct mt_change change = {.next = a->settings};
 	struct mt_settings initial;
-	bool named[MT_SETTING_COUNT] = {false};
 	size_t i;
 	json_t *key;
 
@@ -357,8 +294,22 @@ void mt_verb_reset(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 			unknown_key(reply, text);
 			return;
 		}
-		memcpy(next.text[s->id], initial.text[s->id], sizeof(next.text[s->id]));
-		named[s->id] = true;
+		memcpy(change.next.text[s->id], initial.text[s->id],
+			sizeof(change.next.text[s->id]));
+		change.named[s->id] = true;
 	}
-	apply(a, &next, named, reply);
+	apply(a, &change, args, reply);
+}
+
+void mt_verb_confirm(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
+{
+	char why[MT_WHY_MAX];
+	int rv = mt_trial_confirm(a, mt_reply_uid(reply), why, sizeof(why));
+
+	(void)args;
+	if (rv != 0) {
+		mt_reply_failure(reply, rv, why, "mytunnelctl get --changed");
+		return;
+	}
+	mt_reply_result(reply, json_pack("{s:b}", "confirmed", 1));
 }

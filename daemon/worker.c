@@ -79,6 +79,10 @@ static int open_env(struct mt_worker *w)
 	if (rv < 0) {
 		return rv;
 	}
+	rv = mt_pacer_new(&env->pacer, &w->loop);
+	if (rv < 0) {
+		return rv;
+	}
 	rv = mt_resolver_new(&env->resolver, &w->loop, env, NULL);
 	if (rv < 0) {
 		return rv;
@@ -90,19 +94,18 @@ static int open_env(struct mt_worker *w)
 }
 
 /* Works on duplicates, so that a failure leaves the caller its sockets. */
-static int add_sockets(struct mt_worker *w, const struct mt_udp_socket *sockets, size_t count)
+static int add_sockets(struct mt_worker *w, const struct mt_worker_config *config)
 {
 	struct mt_udp_socket copy;
-	struct mt_udp_socket *added;
 	int rv;
 
-	for (size_t i = 0; i < count; i++) {
-		copy = sockets[i];
-		copy.fd = fcntl(sockets[i].fd, F_DUPFD_CLOEXEC, 0);
+	for (size_t i = 0; i < config->socket_count; i++) {
+		copy = config->sockets[i];
+		copy.fd = fcntl(copy.fd, F_DUPFD_CLOEXEC, 0);
 		if (copy.fd < 0) {
 			return -errno;
 		}
-		rv = mt_driver_add_socket(w->driver, &copy, &added);
+		rv = mt_worker_add_socket(w, config->listeners[i], &copy);
 		if (rv < 0) {
 			mt_udp_close(&copy);
 			return rv;
@@ -153,6 +156,7 @@ static void free_worker(struct mt_worker *w)
 	if (w->env.poller != NULL) {
 		mt_poller_free(w->env.poller);
 	}
+	mt_pacer_free(w->env.pacer);
 	if (w->env.deadlines.timer.data != NULL) {
 		mt_deadlines_close(&w->env.deadlines);
 	}
@@ -211,7 +215,7 @@ int mt_worker_new(struct mt_worker **out, const struct mt_worker_config *config)
 		rv = open_driver(w, config);
 	}
 	if (rv == 0) {
-		rv = add_sockets(w, config->sockets, config->socket_count);
+		rv = add_sockets(w, config);
 	}
 	if (rv < 0) {
 		free_worker(w);

@@ -4,9 +4,11 @@
 #pragma once
 
 #include "daemon/counters.h"
+#include "daemon/events.h"
 #include "daemon/queue.h"
 #include "daemon/snapshot.h"
 #include "proto/io/udp.h"
+#include "proto/quic/conn.h"
 #include "proto/wire/err.h"
 
 #include <stdbool.h>
@@ -15,11 +17,15 @@
 
 struct mt_worker;
 
+#define MT_LISTENERS_MAX 32 /* addresses served, with those that are given up but still in use */
+
 /* What happens on a worker that others want to know; called on the worker's thread: post a message,
  * do not work there. */
 struct mt_worker_events {
 	/* All connections of a draining worker are gone. */
 	void (*on_drained)(void *user, unsigned worker);
+	/* A connection has come, gone or been refused; borrowed. */
+	void (*on_event)(void *user, const struct mt_worker_event *event);
 	void *user;
 };
 
@@ -30,6 +36,7 @@ struct mt_worker_config {
 	uint8_t secret[32];
 	struct mt_snapshot *snapshot;        /* referenced */
 	const struct mt_udp_socket *sockets; /* bound in the order of the group; taken on success */
+	const unsigned *listeners;           /* by which each socket is known later */
 	size_t socket_count;
 	struct mt_worker_counters *counters; /* borrowed, outlives the worker */
 	struct mt_worker_events events;
@@ -61,6 +68,7 @@ struct mt_connection_row {
 	unsigned worker;
 	int64_t connected_at; /* Unix seconds */
 	double rtt_ms;
+	enum mt_cc congestion_control;
 	uint64_t bytes_received; /* tunnelled payload */
 	uint64_t bytes_sent;
 	unsigned streams;
@@ -72,4 +80,21 @@ void mt_worker_each_connection(struct mt_worker *w,
 /* Ends one connection with MT_APP_KICKED; MT_E_NOT_FOUND. `serial` is the number behind the dash.
  */
 int mt_worker_kick(struct mt_worker *w, uint64_t serial) MT_MUST_CHECK;
+/* The same for all connections of a client, by its name; returns how many. */
+unsigned mt_worker_kick_client(struct mt_worker *w, const char *name);
 unsigned mt_worker_index(const struct mt_worker *w);
+
+/* Takes this worker's socket of a new listener and starts reading. On failure the caller keeps it.
+ */
+int mt_worker_add_socket(
+	struct mt_worker *w, unsigned listener, const struct mt_udp_socket *socket) MT_MUST_CHECK;
+/* See mt_driver_retire_socket; an unknown listener is none's. */
+void mt_worker_retire_socket(struct mt_worker *w, unsigned listener, bool retired);
+/* How many connections cannot do without the retired listener. */
+unsigned mt_worker_socket_users(struct mt_worker *w, unsigned listener);
+/* Ends them, with MT_APP_SHUTDOWN. */
+void mt_worker_end_socket_users(struct mt_worker *w, unsigned listener);
+/* All workers close the same listener together: the kernel renumbers what is left of a group. */
+void mt_worker_close_socket(struct mt_worker *w, unsigned listener);
+/* Messages sent, and how often the kernel or a device has refused batches. */
+void mt_worker_sockets_health(struct mt_worker *w, uint64_t *messages, uint64_t *gso_fallbacks);

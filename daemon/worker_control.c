@@ -1,12 +1,30 @@
 #include "daemon/worker_impl.h"
 
+#include <string.h>
+#include <time.h>
+
 /* Enough for closes to leave and for the ends to be told. */
 #define STOP_TURN_MS 10
+/* Expiry and quota hold within this, and what tunnels and relays tell their accounts. */
+#define SESSION_TICK_MS 250
+
+static enum mt_recheck what_changed(
+	const struct mt_snapshot *before, const struct mt_snapshot *after)
+{
+	if (after->allow_private != before->allow_private) {
+		return MT_RECHECK_CUT;
+	}
+	if (after->rules == before->rules) {
+		return MT_RECHECK_OTHERS;
+	}
+	return mt_rules_keep(after->rules) ? MT_RECHECK_KEEP : MT_RECHECK_CUT;
+}
 
 void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot)
 {
 	struct mt_snapshot *before = w->env.snapshot;
 	struct mt_endpoint_limits limits;
+	enum mt_recheck how = what_changed(before, snapshot);
 	struct mt_session *next;
 
 	w->env.snapshot = mt_snapshot_ref(snapshot);
@@ -15,7 +33,7 @@ void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot)
 	mt_endpoint_set_tls(mt_worker_endpoint(w), snapshot->tls);
 	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
 		next = LIST_NEXT(s, of_worker);
-		mt_session_recheck(s);
+		mt_session_recheck(s, how);
 	}
 	mt_snapshot_unref(before);
 }
@@ -61,6 +79,45 @@ int mt_worker_kick(struct mt_worker *w, uint64_t serial)
 	return 0;
 }
 
+unsigned mt_worker_kick_client(struct mt_worker *w, const char *name)
+{
+	struct mt_session *next;
+	unsigned count = 0;
+
+	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
+		next = LIST_NEXT(s, of_worker);
+		if (!s->closing && strcmp(s->client, name) == 0) {
+			mt_session_close(s, MT_APP_KICKED, mt_app_code_text(MT_APP_KICKED));
+			count++;
+		}
+	}
+	return count;
+}
+
+static void on_session_tick(struct mt_deadline *deadline)
+{
+	struct mt_worker *w =
+		(struct mt_worker *)((char *)deadline - offsetof(struct mt_worker, session_tick));
+	int64_t now = (int64_t)time(NULL);
+	struct mt_session *next;
+
+	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
+		next = LIST_NEXT(s, of_worker);
+		mt_session_tick(s, now);
+	}
+	if (!LIST_EMPTY(&w->sessions)) {
+		mt_deadline_set(&w->env.deadlines, &w->session_tick, SESSION_TICK_MS);
+	}
+}
+
+void mt_worker_watch_sessions(struct mt_worker *w)
+{
+	if (w->session_tick.in == NULL) {
+		w->session_tick.on_due = on_session_tick;
+		mt_deadline_set(&w->env.deadlines, &w->session_tick, SESSION_TICK_MS);
+	}
+}
+
 /* ---- the end ---- */
 
 static void on_last_turn(struct mt_deadline *deadline)
@@ -102,4 +159,12 @@ void mt_worker_begin_stop(struct mt_worker *w)
 	w->stop_due.on_due = on_farewells_over;
 	mt_deadline_set(
 		&w->env.deadlines, &w->stop_due, farewells ? MT_SESSION_FAREWELL_MS : STOP_TURN_MS);
+}
+
+void mt_worker_sockets_health(struct mt_worker *w, uint64_t *messages, uint64_t *gso_fallbacks)
+{
+	const struct mt_udp_tx_stats *stats = mt_driver_tx_stats(w->driver);
+
+	*messages = stats->messages;
+	*gso_fallbacks = stats->gso_fallbacks;
 }

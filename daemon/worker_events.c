@@ -2,6 +2,10 @@
 
 #include "daemon/access.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
 static int authorize(void *user, const uint8_t *fingerprint)
 {
 	const struct mt_worker *w = user;
@@ -9,18 +13,107 @@ static int authorize(void *user, const uint8_t *fingerprint)
 	return mt_access_check_identity(w->env.snapshot, fingerprint);
 }
 
+#define REFUSALS_PER_S 20 /* told by one worker; of the rest only how many */
+
+static void tell(struct mt_worker *w, const struct mt_worker_event *event)
+{
+	if (w->events.on_event != NULL) {
+		w->events.on_event(w->events.user, event);
+	}
+}
+
+static void tell_session(struct mt_worker *w, const struct mt_session *s, const char *event,
+	const char *reason, const char *detail)
+{
+	struct mt_worker_event e = {.event = event, .peer = *mt_conn_remote(s->conn)};
+
+	(void)snprintf(e.id, sizeof(e.id), "%u-%" PRIu64, w->index & 0xff,
+		mt_conn_serial(s->conn)); /* 3 + 1 + 20 digits at most */
+	memcpy(e.client, s->client, sizeof(e.client));
+	/* For people: cut when too long. */
+	(void)snprintf(e.reason, sizeof(e.reason), "%s", reason);
+	(void)snprintf(e.detail, sizeof(e.detail), "%s", detail);
+	tell(w, &e);
+}
+
+/* `fingerprint` tells a refusal by the rules about identities from one by a limit. */
+static const char *refusal(
+	struct mt_worker *w, const char *why, const uint8_t *fingerprint, char *name)
+{
+	const struct mt_snapshot_client *client;
+
+	if (why != NULL) {
+		return why;
+	}
+	if (fingerprint == NULL) {
+		return "no client certificate";
+	}
+	client = mt_snapshot_find(w->env.snapshot, fingerprint);
+	if (client == NULL) {
+		return "unknown identity";
+	}
+	memcpy(name, client->name, sizeof(client->name));
+	if (client->revoked) {
+		return "revoked";
+	}
+	return client->disabled ? "disabled" : "expired";
+}
+
+static void on_refused(
+	void *user, const struct mt_addr *remote, const char *why, const uint8_t *fingerprint)
+{
+	struct mt_worker *w = user;
+	struct mt_worker_event e = {.event = "refused", .peer = *remote};
+	uint64_t second = uv_now(&w->loop) / 1000;
+
+	/* A flood must not wash everything else out of the ring. */
+	if (w->refused_second != second) {
+		w->refused_second = second;
+		w->refused_told = 0;
+	}
+	if (w->refused_told == REFUSALS_PER_S) {
+		w->refused_untold++;
+		return;
+	}
+	w->refused_told++;
+	(void)snprintf(e.reason, sizeof(e.reason), "%s",
+		refusal(w, why, fingerprint, e.client)); /* for people: cut when too long */
+	if (w->refused_untold > 0) {
+		(void)snprintf(e.detail, sizeof(e.detail), "and %u more before",
+			w->refused_untold); /* always fits */
+		w->refused_untold = 0;
+	}
+	tell(w, &e);
+}
+
+static const char *end_reason(const struct mt_conn_end *end)
+{
+	if (end->err == MT_E_TIMEOUT) {
+		return "idle timeout";
+	}
+	if (end->err == MT_E_RESET) {
+		return "stateless reset";
+	}
+	if (end->by_peer) {
+		return "closed by the client";
+	}
+	return "protocol error";
+}
+
 static void on_established(void *user, struct mt_conn *c)
 {
 	struct mt_worker *w = user;
 	struct mt_session *s = mt_session_new(&w->env, &w->sessions, c);
 
+	mt_worker_watch_sessions(w);
 	if (s == NULL) {
 		mt_conn_close(c, MT_APP_LIMIT, "out of memory");
 	} else if (w->stopping) {
 		mt_session_close_now(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
 	} else {
+		tell_session(w, s, "connected", "", "");
 		/* The snapshot may have changed since the handshake asked. */
-		mt_session_recheck(s);
+		mt_session_recheck(s, MT_RECHECK_OTHERS);
 	}
 }
 
@@ -60,9 +153,10 @@ static void on_end(void *user, struct mt_conn *c, const struct mt_conn_end *end)
 {
 	struct mt_session *s = mt_conn_user(c);
 
-	(void)user;
-	(void)end;
 	if (s != NULL) {
+		tell_session(user, s, "disconnected",
+			s->closing ? s->close_reason : end_reason(end),
+			end->by_peer ? end->reason : "");
 		mt_session_free(s);
 	}
 }
@@ -77,6 +171,7 @@ void mt_worker_set_events(struct mt_worker *w, struct mt_endpoint_events *events
 {
 	*events = (struct mt_endpoint_events){
 		.authorize = authorize,
+		.on_refused = on_refused,
 		.on_established = on_established,
 		.on_stream = on_stream,
 		.on_datagram = on_datagram,

@@ -11,6 +11,11 @@
 #include <stdint.h>
 #include <uv.h>
 
+struct mt_worker_socket {
+	unsigned listener;
+	struct mt_udp_socket *udp; /* the driver's */
+};
+
 struct mt_worker {
 	struct mt_env env;
 	unsigned index;
@@ -19,11 +24,17 @@ struct mt_worker {
 	struct mt_mailbox *mailbox;
 	struct mt_mailbox **others; /* by index, referenced; NULL until started */
 	struct mt_driver *driver;
+	struct mt_worker_socket sockets[MT_LISTENERS_MAX];
+	unsigned socket_count;
 	struct mt_session_list sessions;
+	struct mt_deadline session_tick;
 	uv_loop_t loop;
 	uv_poll_t letters; /* on the mailbox */
 	uv_prepare_t turn_end;
 	uv_thread_t thread;
+	uint64_t refused_second; /* of the loop's clock */
+	unsigned refused_told;   /* in this second */
+	unsigned refused_untold;
 	struct mt_message_node stop;
 	struct mt_deadline stop_due;
 	bool has_thread;
@@ -42,6 +53,9 @@ void mt_worker_limits(
 
 /* worker_events.c: what the endpoint tells. */
 void mt_worker_set_events(struct mt_worker *w, struct mt_endpoint_events *events);
+
+/* worker_control.c: while there are sessions, looks at them regularly for what time brings. */
+void mt_worker_watch_sessions(struct mt_worker *w);
 
 /* worker_control.c: says farewell to every client, then ends the loop. */
 void mt_worker_begin_stop(struct mt_worker *w);

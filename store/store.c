@@ -336,6 +336,9 @@ static int open_in(struct mt_store *store, const char *dir)
 	if (err == 0) {
 		err = start_writing(store);
 	}
+	if (err == 0) {
+		mt_store_candidate_discard(store); /* of a restore that was killed */
+	}
 	free(wal);
 	return err;
 }

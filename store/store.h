@@ -5,7 +5,9 @@
 #pragma once
 
 #include "proto/quic/identity.h"
+#include "proto/wire/addr.h"
 #include "proto/wire/err.h"
+#include "proto/wire/rule.h"
 #include "proto/wire/settings.h"
 
 #include <stdbool.h>
@@ -39,16 +41,54 @@ int mt_store_settings_write(
 	struct mt_store *store, const struct mt_store_change *changes, size_t count) MT_MUST_CHECK;
 
 /* Client identities. */
+#define MT_STORE_NOTE_MAX 200 /* bytes */
+
+enum mt_quota_period {
+	MT_QUOTA_TOTAL, /* since the quota was set */
+	MT_QUOTA_DAY,   /* calendar days and months, UTC */
+	MT_QUOTA_MONTH,
+};
+
+/* What an administrator may say of a client; 0 means no limit. */
+struct mt_store_limits {
+	int64_t expires_at;  /* Unix seconds */
+	int64_t rate_bits;   /* payload bits per second, each direction on its own */
+	int64_t quota_bytes; /* both directions together */
+	enum mt_quota_period quota_period;
+	int64_t max_connections;
+	char note[MT_STORE_NOTE_MAX + 1];
+};
+
+/* What a client has used: payload, as seen by the server. */
+struct mt_store_usage {
+	int64_t bytes_received;
+	int64_t bytes_sent;
+	int64_t period_start; /* Unix seconds; 0: none has begun */
+	int64_t period_bytes; /* both directions, since then */
+	int64_t last_seen;    /* Unix seconds; 0: never */
+	char last_address[MT_ADDR_TEXT_MAX];
+};
+
 struct mt_store_client {
 	int64_t id;
 	char name[MT_NAME_MAX + 1];
 	uint8_t fingerprint[MT_FINGERPRINT_LEN];
-	int64_t created_at; /* Unix seconds */
-	int64_t revoked_at; /* 0: not revoked */
+	int64_t created_at;  /* Unix seconds */
+	int64_t revoked_at;  /* 0: not revoked */
+	int64_t disabled_at; /* 0: not disabled */
+	struct mt_store_limits limits;
+	struct mt_store_usage usage; /* as of the last mt_store_usage_write */
 };
-/* MT_E_EXISTS when the name or the key is enrolled already. */
+/* MT_E_EXISTS when the name or the key is enrolled already. `limits` may be NULL: none. */
 int mt_store_client_add(struct mt_store *store, const char *name,
-	const uint8_t fingerprint[MT_FINGERPRINT_LEN], struct mt_store_client *out) MT_MUST_CHECK;
+	const uint8_t fingerprint[MT_FINGERPRINT_LEN], const struct mt_store_limits *limits,
+	struct mt_store_client *out) MT_MUST_CHECK;
+/* Replaces all limits of a client. MT_E_NOT_FOUND. */
+int mt_store_client_limit(struct mt_store *store, const char *name,
+	const struct mt_store_limits *limits, struct mt_store_client *out) MT_MUST_CHECK;
+/* Disables a client, or enables it again; MT_E_NOT_FOUND. Doing it twice is no error. */
+int mt_store_client_enable(struct mt_store *store, const char *name, bool enabled,
+	struct mt_store_client *out) MT_MUST_CHECK;
 int mt_store_client_get(
 	struct mt_store *store, const char *name, struct mt_store_client *out) MT_MUST_CHECK;
 /* MT_E_NOT_FOUND; revoking twice is no error. */
@@ -61,6 +101,29 @@ int mt_store_client_remove(
 int mt_store_client_each(struct mt_store *store,
 	int (*fn)(const struct mt_store_client *client, void *user), void *user) MT_MUST_CHECK;
 
+/* What `count` clients, by their ids, have used up to now: one transaction, all or none. The values
+ * replace what is stored, so writing them again does no harm. A client that is gone is passed over.
+ */
+struct mt_store_usage_row {
+	int64_t client_id;
+	struct mt_store_usage usage;
+};
+int mt_store_usage_write(
+	struct mt_store *store, const struct mt_store_usage_row *rows, size_t count) MT_MUST_CHECK;
+
+/* Access rules, in the order in which they are asked; the first has number 1. */
+/* Calls `fn` for each; stops at its first non-zero result and returns that. */
+int mt_store_rule_each(struct mt_store *store, int (*fn)(const struct mt_rule *rule, void *user),
+	void *user) MT_MUST_CHECK;
+/* Puts a rule before the one that has its number; 0 stands for the end, and the number is then
+ * written back. MT_E_RANGE for other numbers than these, MT_E_LIMIT with `max` rules.
+ */
+int mt_store_rule_add(struct mt_store *store, int64_t *position, const struct mt_rule *rule,
+	int64_t max) MT_MUST_CHECK;
+/* `out` is what it was. MT_E_NOT_FOUND. */
+int mt_store_rule_remove(
+	struct mt_store *store, int64_t position, struct mt_rule *out) MT_MUST_CHECK;
+
 /* Certificates: PEM chains with their keys. Strings are for free() (wipe keys first). */
 enum mt_store_cert {
 	MT_CERT_CA,     /* the appliance's own authority */
@@ -72,6 +135,53 @@ int mt_store_cert_get(struct mt_store *store, enum mt_store_cert which, char **c
 	char **key_pem) MT_MUST_CHECK;
 int mt_store_cert_put(struct mt_store *store, enum mt_store_cert which, const char *chain_pem,
 	const char *key_pem) MT_MUST_CHECK;
+
+/* The whole database as the bytes of a file, consistent, through SQLite's backup API; it holds
+ * private keys. For mt_store_image_free. */
+int mt_store_backup(struct mt_store *store, uint8_t **image, size_t *len) MT_MUST_CHECK;
+void mt_store_image_free(uint8_t *image, size_t len); /* wipes; NULL is allowed */
+/* Opens an image as a store of its own, in a folder inside of the live one's, after checking all of
+ * it: that it is a backup of ours and not of a newer version, its integrity, its settings. Older
+ * schemas are migrated, in the copy. On failure `why` has a phrase.
+ */
+int mt_store_candidate_open(struct mt_store **out, struct mt_store *live, const uint8_t *image,
+	size_t len, char *why, size_t why_cap) MT_MUST_CHECK;
+/* Replaces the contents of the live database by the candidate's, in one transaction: on failure
+ * nothing has changed. What belongs to this machine (its QUIC secret, its generation, the newer
+ * part of the audit trail) stays.
+ */
+int mt_store_candidate_adopt(struct mt_store *live, struct mt_store *candidate) MT_MUST_CHECK;
+/* Closes and removes it, adopted or not. NULL removes what a crash has left. */
+void mt_store_candidate_close(struct mt_store *candidate, struct mt_store *live);
+
+struct mt_store_health {
+	bool intact;
+	char problem[256]; /* when not intact */
+	char path[256];
+	int64_t file_bytes; /* with the log */
+	int64_t free_bytes; /* of its file system; -1: unknown */
+	int version;
+};
+/* Reads and checks the whole database. */
+int mt_store_inspect(struct mt_store *store, struct mt_store_health *out) MT_MUST_CHECK;
+
+#define MT_STORE_AUDIT_MAX 10000 /* entries; the oldest go */
+
+/* One entry of the audit trail: a change, and who made it. Texts are borrowed. */
+struct mt_store_audit {
+	int64_t id;
+	int64_t at; /* Unix seconds; 0 when adding: now */
+	int64_t uid;
+	const char *user; /* its name at that time, may be empty */
+	int64_t pid;
+	const char *verb;
+	const char *detail; /* JSON, without secrets */
+};
+int mt_store_audit_add(struct mt_store *store, const struct mt_store_audit *entry) MT_MUST_CHECK;
+/* The `limit` newest entries, oldest first; stops at the first non-zero result of `fn` and returns
+ * it. */
+int mt_store_audit_each(struct mt_store *store, int64_t limit,
+	int (*fn)(const struct mt_store_audit *entry, void *user), void *user) MT_MUST_CHECK;
 
 /* A secret of 32 random bytes by name ("quic"), made at the first call. */
 int mt_store_secret(struct mt_store *store, const char *name, uint8_t out[32]) MT_MUST_CHECK;

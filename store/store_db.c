@@ -4,6 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Columns in the order in which store_clients.c reads them. */
+#define CLIENT_COLUMNS                                                                             \
+	"SELECT id, name, fingerprint, created_at, revoked_at, disabled_at, expires_at, "          \
+	"rate_bits, quota_bytes, quota_period, max_connections, note, "                            \
+	"coalesce(bytes_received, 0), coalesce(bytes_sent, 0), coalesce(period_start, 0), "        \
+	"coalesce(period_bytes, 0), coalesce(last_seen, 0), coalesce(last_address, '') "           \
+	"FROM client LEFT JOIN client_usage ON client_id = id "
+
 static const char *const query_text[MT_QUERY_COUNT] = {
 	[MT_QUERY_BEGIN] = "BEGIN IMMEDIATE",
 	[MT_QUERY_COMMIT] = "COMMIT",
@@ -14,15 +22,37 @@ static const char *const query_text[MT_QUERY_COUNT] = {
 	[MT_QUERY_SETTING_DELETE] = "DELETE FROM setting WHERE key = ?1",
 	[MT_QUERY_CLIENT_ADD] =
 		"INSERT INTO client (name, fingerprint, created_at) VALUES (?1, ?2, ?3)",
-	[MT_QUERY_CLIENT_BY_NAME] = "SELECT id, name, fingerprint, created_at, revoked_at "
-				    "FROM client WHERE name = ?1",
-	[MT_QUERY_CLIENT_BY_KEY] = "SELECT id, name, fingerprint, created_at, revoked_at "
-				   "FROM client WHERE fingerprint = ?1",
+	[MT_QUERY_CLIENT_BY_NAME] = CLIENT_COLUMNS "WHERE name = ?1",
+	[MT_QUERY_CLIENT_BY_KEY] = CLIENT_COLUMNS "WHERE fingerprint = ?1",
 	[MT_QUERY_CLIENT_REVOKE] =
 		"UPDATE client SET revoked_at = ?2 WHERE name = ?1 AND revoked_at = 0",
 	[MT_QUERY_CLIENT_REMOVE] = "DELETE FROM client WHERE name = ?1",
-	[MT_QUERY_CLIENTS] = "SELECT id, name, fingerprint, created_at, revoked_at "
-			     "FROM client ORDER BY name",
+	[MT_QUERY_CLIENTS] = CLIENT_COLUMNS "ORDER BY name",
+	[MT_QUERY_CLIENT_ENABLE] = "UPDATE client SET disabled_at = ?2 WHERE name = ?1",
+	[MT_QUERY_CLIENT_LIMITS] =
+		"UPDATE client SET expires_at = ?2, rate_bits = ?3, quota_bytes = ?4, "
+		"quota_period = ?5, max_connections = ?6, note = ?7 WHERE name = ?1",
+	/* Whole values, never additions: written twice they are still right. */
+	[MT_QUERY_CLIENT_USAGE_PUT] =
+		"INSERT INTO client_usage (client_id, bytes_received, bytes_sent, period_start, "
+		"period_bytes, last_seen, last_address) "
+		"SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 FROM client WHERE id = ?1 "
+		"ON CONFLICT (client_id) DO UPDATE SET bytes_received = excluded.bytes_received, "
+		"bytes_sent = excluded.bytes_sent, period_start = excluded.period_start, "
+		"period_bytes = excluded.period_bytes, last_seen = excluded.last_seen, "
+		"last_address = excluded.last_address",
+	[MT_QUERY_RULES] = "SELECT position, rule FROM access_rule ORDER BY position",
+	[MT_QUERY_RULE_GET] = "SELECT position, rule FROM access_rule WHERE position = ?1",
+	[MT_QUERY_RULE_ADD] =
+		"INSERT INTO access_rule (position, rule, created_at) VALUES (?1, ?2, ?3)",
+	[MT_QUERY_RULE_REMOVE] = "DELETE FROM access_rule WHERE position = ?1",
+	/* Two steps, since a place is unique at every moment: to the new number below zero, and
+	 * from there to above. */
+	[MT_QUERY_RULE_MAKE_ROOM] =
+		"UPDATE access_rule SET position = -(position + 1) WHERE position >= ?1",
+	[MT_QUERY_RULE_CLOSE_GAP] =
+		"UPDATE access_rule SET position = -(position - 1) WHERE position > ?1",
+	[MT_QUERY_RULE_TURN] = "UPDATE access_rule SET position = -position WHERE position < 0",
 	[MT_QUERY_CERT_GET] = "SELECT chain, key FROM certificate WHERE kind = ?1",
 	[MT_QUERY_CERT_PUT] =
 		"INSERT INTO certificate (kind, chain, key, changed_at) VALUES (?1, ?2, ?3, ?4) "
@@ -33,6 +63,12 @@ static const char *const query_text[MT_QUERY_COUNT] = {
 	[MT_QUERY_COUNTER_GET] = "SELECT value FROM counter WHERE name = ?1",
 	[MT_QUERY_COUNTER_PUT] = "INSERT INTO counter (name, value) VALUES (?1, ?2) "
 				 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+	[MT_QUERY_AUDIT_ADD] = "INSERT INTO audit (at, uid, user, pid, verb, detail) "
+			       "VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+	[MT_QUERY_AUDIT_TRIM] = "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?1",
+	/* The newest of them, oldest first. */
+	[MT_QUERY_AUDIT_LAST] = "SELECT * FROM (SELECT id, at, uid, user, pid, verb, detail "
+				"FROM audit ORDER BY id DESC LIMIT ?1) ORDER BY id",
 };
 
 int mt_store_fail(struct mt_store *store, int err, const char *format, ...)

@@ -22,14 +22,27 @@ enum mt_store_query {
 	MT_QUERY_CLIENT_BY_NAME,
 	MT_QUERY_CLIENT_BY_KEY,
 	MT_QUERY_CLIENT_REVOKE,
+	MT_QUERY_CLIENT_ENABLE,
+	MT_QUERY_CLIENT_LIMITS,
+	MT_QUERY_CLIENT_USAGE_PUT,
 	MT_QUERY_CLIENT_REMOVE,
 	MT_QUERY_CLIENTS,
+	MT_QUERY_RULES,
+	MT_QUERY_RULE_GET,
+	MT_QUERY_RULE_ADD,
+	MT_QUERY_RULE_REMOVE,
+	MT_QUERY_RULE_MAKE_ROOM,
+	MT_QUERY_RULE_CLOSE_GAP,
+	MT_QUERY_RULE_TURN,
 	MT_QUERY_CERT_GET,
 	MT_QUERY_CERT_PUT,
 	MT_QUERY_SECRET_GET,
 	MT_QUERY_SECRET_PUT,
 	MT_QUERY_COUNTER_GET,
 	MT_QUERY_COUNTER_PUT,
+	MT_QUERY_AUDIT_ADD,
+	MT_QUERY_AUDIT_TRIM,
+	MT_QUERY_AUDIT_LAST,
 	MT_QUERY_COUNT,
 };
 
@@ -71,6 +84,9 @@ int mt_store_number(struct mt_store *store, const char *sql, int64_t *out) MT_MU
  */
 int mt_store_begin(struct mt_store *store) MT_MUST_CHECK;
 int mt_store_end(struct mt_store *store, int err) MT_MUST_CHECK;
+
+/* Removes the files of a candidate (store_backup.c). */
+void mt_store_candidate_discard(struct mt_store *store);
 
 /* The schema of this version. */
 extern const struct mt_store_migration mt_store_schema[];

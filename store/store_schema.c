@@ -32,6 +32,47 @@ const struct mt_store_migration mt_store_schema[] = {
 		"  value INTEGER NOT NULL CHECK (typeof(value) = 'integer')"
 		") WITHOUT ROWID;",
 	},
+	{
+		"CREATE TABLE audit ("
+		"  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+		"  at INTEGER NOT NULL,"
+		"  uid INTEGER NOT NULL,"
+		"  user TEXT NOT NULL,"
+		"  pid INTEGER NOT NULL,"
+		"  verb TEXT NOT NULL,"
+		"  detail TEXT NOT NULL"
+		");",
+	},
+	{
+		/* What a client may do, and in a table of its own, since it is written all the
+		 * time, what it has done.
+		 */
+		"ALTER TABLE client ADD COLUMN disabled_at INTEGER NOT NULL DEFAULT 0;"
+		"ALTER TABLE client ADD COLUMN expires_at INTEGER NOT NULL DEFAULT 0;"
+		"ALTER TABLE client ADD COLUMN rate_bits INTEGER NOT NULL DEFAULT 0;"
+		"ALTER TABLE client ADD COLUMN quota_bytes INTEGER NOT NULL DEFAULT 0;"
+		"ALTER TABLE client ADD COLUMN quota_period INTEGER NOT NULL DEFAULT 0"
+		"  CHECK (quota_period IN (0, 1, 2));"
+		"ALTER TABLE client ADD COLUMN max_connections INTEGER NOT NULL DEFAULT 0;"
+		"ALTER TABLE client ADD COLUMN note TEXT NOT NULL DEFAULT '';"
+		"CREATE TABLE client_usage ("
+		"  client_id INTEGER PRIMARY KEY NOT NULL"
+		"    REFERENCES client (id) ON DELETE CASCADE,"
+		"  bytes_received INTEGER NOT NULL DEFAULT 0,"
+		"  bytes_sent INTEGER NOT NULL DEFAULT 0,"
+		"  period_start INTEGER NOT NULL DEFAULT 0,"
+		"  period_bytes INTEGER NOT NULL DEFAULT 0,"
+		"  last_seen INTEGER NOT NULL DEFAULT 0,"
+		"  last_address TEXT NOT NULL DEFAULT ''"
+		");",
+	},
+	{
+		"CREATE TABLE access_rule ("
+		"  position INTEGER PRIMARY KEY NOT NULL,"
+		"  rule TEXT NOT NULL CHECK (typeof(rule) = 'text'),"
+		"  created_at INTEGER NOT NULL"
+		");",
+	},
 };
 const int mt_store_schema_version = (int)(sizeof(mt_store_schema) / sizeof(mt_store_schema[0]));
 

@@ -21,6 +21,7 @@ struct driver_socket {
 	struct driver_socket *next;
 	uv_poll_t poll;
 	int watching; /* UV_READABLE, UV_WRITABLE */
+	bool retired;
 };
 
 struct mt_driver {
@@ -79,6 +80,26 @@ static bool is_open(const struct mt_driver *d, const void *socket)
 	return false;
 }
 
+/* The socket that serves `local` now: the same address before a wildcard. */
+static struct mt_udp_socket *successor(struct mt_driver *d, const struct mt_addr *local)
+{
+	struct mt_udp_socket *found = NULL;
+
+	for (struct driver_socket *s = d->sockets; s != NULL; s = s->next) {
+		if (s->retired || s->udp.local.sa.sa_family != local->sa.sa_family ||
+			mt_addr_port(&s->udp.local) != mt_addr_port(local)) {
+			continue;
+		}
+		if (mt_addr_equal_host(&s->udp.local, local)) {
+			return &s->udp;
+		}
+		if (s->udp.wildcard) {
+			found = &s->udp;
+		}
+	}
+	return found;
+}
+
 static uint8_t *reserve(void *user)
 {
 	struct mt_driver *d = user;
@@ -92,7 +113,7 @@ static void commit(void *user, const struct mt_path *path, unsigned ecn, size_t 
 	struct mt_path known = *path;
 
 	if (!is_open(d, known.socket)) {
-		known.socket = NULL;
+		known.socket = successor(d, &known.local);
 	}
 	mt_udp_tx_commit(d->tx, &known, ecn, len, segment);
 }
@@ -105,6 +126,22 @@ static void on_message(void *user, const struct mt_path *path, unsigned ecn, con
 	mt_endpoint_receive(d->endpoint, path, ecn, data, len, segment, d->now_ns);
 }
 
+/* What comes to a retired socket belongs to the one that serves its address now, if any. */
+static void on_late_message(void *user, const struct mt_path *path, unsigned ecn,
+	const uint8_t *data, size_t len, size_t segment)
+{
+	struct mt_driver *d = user;
+	struct mt_path now = *path;
+	struct mt_udp_socket *s = successor(d, &path->local);
+
+	if (s != NULL) {
+		now.socket = s;
+	} else {
+		now.retired = true;
+	}
+	on_message(d, &now, ecn, data, len, segment);
+}
+
 static void receive(struct driver_socket *s)
 {
 	struct mt_driver *d = s->driver;
@@ -114,7 +151,7 @@ static void receive(struct driver_socket *s)
 
 		refresh(d);
 		d->in_turn = true;
-		n = mt_udp_receive(d->rx, &s->udp, on_message, d);
+		n = mt_udp_receive(d->rx, &s->udp, s->retired ? on_late_message : on_message, d);
 		d->in_turn = false;
 		/* An error here is one that an ICMP message left on the socket: reading it took it
 		 * away. */
@@ -406,6 +443,21 @@ void mt_driver_close_socket(struct mt_driver *d, struct mt_udp_socket *socket)
 	}
 }
 
+void mt_driver_retire_socket(struct mt_driver *d, struct mt_udp_socket *socket, bool retired)
+{
+	for (struct driver_socket *s = d->sockets; s != NULL; s = s->next) {
+		if (&s->udp == socket) {
+			s->retired = retired;
+		}
+	}
+}
+
+bool mt_driver_needs_socket(
+	struct mt_driver *d, const struct mt_path *path, const struct mt_udp_socket *s)
+{
+	return path->socket == s && successor(d, &path->local) == NULL;
+}
+
 /* Our socket for packets that came to `local` by another worker's: the same address before a
  * wildcard. */
 static struct mt_udp_socket *own_socket(struct mt_driver *d, const struct mt_addr *local)
@@ -432,6 +484,9 @@ void mt_driver_inject(struct mt_driver *d, const struct mt_path *path, unsigned 
 {
 	struct mt_path own = *path;
 
-	own.socket = own_socket(d, &path->local);
+	own.socket = successor(d, &path->local);
+	if (own.socket == NULL) {
+		own.socket = own_socket(d, &path->local);
+	}
 	mt_endpoint_receive(d->endpoint, &own, ecn, data, len, 0, mt_driver_now_ns(d));
 }

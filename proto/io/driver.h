@@ -29,6 +29,13 @@ int mt_driver_open_socket(struct mt_driver *d, const struct mt_addr *bind,
 int mt_driver_add_socket(struct mt_driver *d, const struct mt_udp_socket *socket,
 	struct mt_udp_socket **out) MT_MUST_CHECK;
 void mt_driver_close_socket(struct mt_driver *d, struct mt_udp_socket *s);
+/* A retired socket begins no new connections, and its connections move to another one that serves
+ * their address, where there is one. Can be taken back.
+ */
+void mt_driver_retire_socket(struct mt_driver *d, struct mt_udp_socket *s, bool retired);
+/* Whether a connection on `path` needs the retired `s`: no other socket serves its address. */
+bool mt_driver_needs_socket(
+	struct mt_driver *d, const struct mt_path *path, const struct mt_udp_socket *s);
 /* Monotonic nanoseconds, read once per loop turn and never backwards. */
 uint64_t mt_driver_now_ns(struct mt_driver *d);
 /* A packet that another worker received for us; `socket` is replaced by our own socket with the

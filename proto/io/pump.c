@@ -37,7 +37,10 @@ struct mt_pump {
 	bool hung_up;
 	bool full_reads;
 	bool starting;
-	bool over; /* stream and socket are gone, on_end is due */
+	bool over;                  /* stream and socket are gone, on_end is due */
+	struct mt_pacer_item paced; /* waits for a limit to let more through */
+	bool up_waits;
+	bool down_waits;
 };
 
 static void on_readable(struct mt_stream *s, void *user);
@@ -69,6 +72,7 @@ static void cut(struct mt_pump *p, int err, uint64_t app_code)
 	p->result.err = err;
 	close_by_reset(p);
 	mt_stream_release(p->cfg.stream, app_code);
+	mt_pacer_cancel(&p->paced);
 	p->over = true;
 }
 
@@ -80,6 +84,39 @@ static size_t iov_bytes(const struct iovec *iov, size_t n)
 		sum += iov[i].iov_len;
 	}
 	return sum;
+}
+
+/* Shortens `iov` to `len` bytes; returns its pieces. */
+static size_t iov_cut(struct iovec *iov, size_t n, size_t len)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (iov[i].iov_len >= len) {
+			iov[i].iov_len = len;
+			return i + 1;
+		}
+		len -= iov[i].iov_len;
+	}
+	return n;
+}
+
+/* How many of `want` bytes a direction may move now. With 0 it waits for its turn: what happens
+ * until then does not let it jump the queue.
+ */
+static size_t take_tokens(
+	struct mt_pump *p, const struct mt_buckets *buckets, bool *waits, size_t want, size_t moved)
+{
+	size_t quantum = mt_buckets_quantum(buckets);
+	size_t granted = 0;
+
+	if (moved < quantum && !*waits) {
+		want = want < quantum - moved ? want : quantum - moved;
+		granted = mt_buckets_take(buckets, want, uv_hrtime());
+	}
+	if (granted == 0) {
+		*waits = true;
+		mt_pacer_wait(p->cfg.pacer, &p->paced, moved > 0);
+	}
+	return granted;
 }
 
 static ssize_t read_some(struct mt_pump *p, const struct iovec *iov, size_t n)
@@ -95,12 +132,17 @@ static ssize_t read_some(struct mt_pump *p, const struct iovec *iov, size_t n)
 /* Socket to stream, until one of them has enough. */
 static void move_up(struct mt_pump *p)
 {
+	const bool limited = mt_buckets_are_limited(&p->cfg.to_stream);
 	struct iovec iov[READ_PIECES];
 	size_t moved = 0;
 
 	while (p->can_read && !p->over && p->up == OPEN) {
 		size_t n, want;
 		ssize_t got;
+
+		if (limited && p->up_waits) {
+			return; /* on_turn goes on */
+		}
 
 		if (moved >= TURN_BYTES) {
 			mt_poller_defer(p->cfg.poller, &p->item, MT_POLL_IN);
@@ -115,8 +157,19 @@ static void move_up(struct mt_pump *p)
 			return; /* on_writable goes on */
 		}
 		want = iov_bytes(iov, n);
+		if (limited) {
+			want = take_tokens(p, &p->cfg.to_stream, &p->up_waits, want, moved);
+			if (want == 0) {
+				mt_stream_commit(p->cfg.stream, 0);
+				return;
+			}
+			n = iov_cut(iov, n, want);
+		}
 		got = read_some(p, iov, n);
 		mt_stream_commit(p->cfg.stream, got > 0 ? (size_t)got : 0);
+		if (limited) {
+			mt_buckets_return(&p->cfg.to_stream, got > 0 ? want - (size_t)got : want);
+		}
 		if (got == 0) {
 			p->up = ENDED;
 			mt_stream_send_fin(p->cfg.stream);
@@ -149,12 +202,13 @@ static ssize_t write_some(struct mt_pump *p, struct iovec *iov, size_t n)
  */
 static void move_down(struct mt_pump *p)
 {
+	const bool limited = mt_buckets_are_limited(&p->cfg.to_socket);
 	struct iovec iov[WRITE_PIECES];
 	size_t moved = 0;
 
 	while (p->can_write && !p->over && p->down == OPEN &&
 		mt_stream_readable(p->cfg.stream) > 0) {
-		size_t n;
+		size_t n, want;
 		ssize_t put;
 
 		if (moved >= TURN_BYTES) {
@@ -162,11 +216,22 @@ static void move_down(struct mt_pump *p)
 			return;
 		}
 		n = mt_stream_peek(p->cfg.stream, iov, WRITE_PIECES);
+		want = iov_bytes(iov, n);
+		if (limited) {
+			want = take_tokens(p, &p->cfg.to_socket, &p->down_waits, want, moved);
+			if (want == 0) {
+				break; /* on_turn goes on */
+			}
+			n = iov_cut(iov, n, want);
+		}
 		put = write_some(p, iov, n);
+		if (limited) {
+			mt_buckets_return(&p->cfg.to_socket, put > 0 ? want - (size_t)put : want);
+		}
 		if (put >= 0) {
 			moved += (size_t)put;
 			p->result.bytes_to_socket += (uint64_t)put;
-			p->can_write = (size_t)put == iov_bytes(iov, n);
+			p->can_write = (size_t)put == want;
 			mt_stream_consume(p->cfg.stream, (size_t)put);
 		} else if (put == -EAGAIN) {
 			p->can_write = false;
@@ -225,6 +290,7 @@ static void check_end(struct mt_pump *p)
 		mt_poller_close(p->cfg.poller, &p->item);
 	}
 	mt_stream_release(p->cfg.stream, MT_APP_NONE);
+	mt_pacer_cancel(&p->paced);
 	p->over = true;
 }
 
@@ -265,6 +331,15 @@ static void run(struct mt_pump *p)
 	check_hang_up(p);
 	check_end(p);
 	finish(p);
+}
+
+static void on_turn(struct mt_pacer_item *item)
+{
+	struct mt_pump *p = (struct mt_pump *)((char *)item - offsetof(struct mt_pump, paced));
+
+	p->up_waits = false;
+	p->down_waits = false;
+	run(p);
 }
 
 static void on_ready(struct mt_poll_item *item, unsigned events)
@@ -348,6 +423,7 @@ int mt_pump_start(struct mt_pump **out, const struct mt_pump_config *config)
 	mt_stream_set_handler(config->stream, &handler, p);
 	p->can_write = true;
 	p->starting = true;
+	p->paced.on_turn = on_turn;
 	if (mt_stream_is_detached(config->stream)) {
 		lose(p);
 	}
@@ -365,6 +441,7 @@ void mt_pump_cancel(struct mt_pump *p, uint64_t app_code)
 		close_by_reset(p);
 		mt_stream_release(p->cfg.stream, app_code);
 	}
+	mt_pacer_cancel(&p->paced);
 	mt_mem_release(p->cfg.mem, p);
 }
 

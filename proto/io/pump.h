@@ -18,6 +18,8 @@
  */
 #pragma once
 
+#include "proto/io/bucket.h"
+#include "proto/io/pacer.h"
 #include "proto/io/poller.h"
 #include "proto/quic/stream.h"
 #include "proto/wire/err.h"
@@ -45,6 +47,12 @@ struct mt_pump_config {
 	void (*on_end)(struct mt_pump *pump, const struct mt_pump_result *result, void *user);
 	void *user;
 	struct mt_mem *mem; /* the pump's own memory comes from here */
+	/* What payload each direction may move, by the clock of uv_hrtime. The buckets outlive the
+	 * pump; all NULL: no limit. Without a pacer (NULL) there must be none.
+	 */
+	struct mt_buckets to_stream;
+	struct mt_buckets to_socket;
+	struct mt_pacer *pacer;
 };
 
 /* What the stream has queued already is delivered first. On failure the caller keeps stream and

@@ -18,7 +18,7 @@
 #define RESET_RANDOM (NGTCP2_MIN_STATELESS_RESET_RANDLEN)
 #define REPLY_MAX    512u
 
-bool mt_bucket_take(struct mt_bucket *b, uint64_t now_ns, uint64_t per_second, uint64_t burst)
+static bool meter_take(struct mt_meter *b, uint64_t now_ns, uint64_t per_second, uint64_t burst)
 {
 	uint64_t passed = now_ns - b->filled_ns;
 	uint64_t gained;
@@ -32,6 +32,9 @@ bool mt_bucket_take(struct mt_bucket *b, uint64_t now_ns, uint64_t per_second, u
 			b->tokens = b->tokens + gained < burst ? b->tokens + gained : burst;
 			b->filled_ns = now_ns;
 		}
+	}
+	if (b->tokens > burst) {
+		b->tokens = burst; /* the limit has come down */
 	}
 	if (b->tokens == 0) {
 		return false;
@@ -82,7 +85,7 @@ static void send_reply(
 
 static bool may_reply(struct mt_endpoint *ep)
 {
-	return mt_bucket_take(&ep->replies, ep->now_ns, REPLIES_PER_S, REPLIES_BURST);
+	return meter_take(&ep->replies, ep->now_ns, REPLIES_PER_S, REPLIES_BURST);
 }
 
 void mt_endpoint_send_version_negotiation(struct mt_endpoint *ep, const struct mt_path *path,
@@ -202,7 +205,12 @@ static bool token_is_good(const struct mt_endpoint *ep, const struct mt_path *pa
 static void refuse(struct mt_endpoint *ep, const struct mt_path *path, const ngtcp2_pkt_hd *hd,
 	const char *reason)
 {
+	const struct mt_endpoint_events *ev = &ep->cfg.events;
+
 	mt_count(&ep->cfg.counters->connections_refused, 1);
+	if (ev->on_refused) {
+		ev->on_refused(ev->user, &path->remote, reason, NULL);
+	}
 	send_close(ep, path, hd, NGTCP2_CONNECTION_REFUSED, reason);
 }
 
@@ -215,6 +223,10 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 
 	if (ep->draining) {
 		refuse(ep, path, hd, "the server is shutting down");
+		return;
+	}
+	if (path->retired) {
+		refuse(ep, path, hd, "this address is served no longer");
 		return;
 	}
 	if (hd->tokenlen > 0 && hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2) {
@@ -237,7 +249,7 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 		return;
 	}
 	if (limits->max_new_per_sec &&
-		!mt_bucket_take(&ep->accepts, ep->now_ns, limits->max_new_per_sec,
+		!meter_take(&ep->accepts, ep->now_ns, limits->max_new_per_sec,
 			limits->max_new_per_sec / 10 + 1)) {
 		refuse(ep, path, hd, "too many new connections, try again");
 		return;

@@ -15,6 +15,21 @@
 
 #define CLOSE_PTOS 3u
 
+const char *mt_cc_text(enum mt_cc cc)
+{
+	return cc == MT_CC_BBR ? "bbr" : cc == MT_CC_RENO ? "reno" : "cubic";
+}
+
+void mt_conn_tell_refused(struct mt_conn *c, const uint8_t *fingerprint)
+{
+	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
+
+	mt_count(&c->ep->cfg.counters->identity_refused, 1);
+	if (ev->on_refused) {
+		ev->on_refused(ev->user, &c->info.remote, NULL, fingerprint);
+	}
+}
+
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -326,6 +341,7 @@ void mt_conn_get_info(struct mt_conn *c, struct mt_conn_info *out)
 
 	*out = c->info;
 	out->streams = c->stream_count;
+	out->congestion_control = c->cc;
 	if (!c->qc) {
 		return;
 	}
@@ -340,6 +356,24 @@ void mt_conn_get_info(struct mt_conn *c, struct mt_conn_info *out)
 const struct mt_addr *mt_conn_remote(const struct mt_conn *c)
 {
 	return &c->info.remote;
+}
+
+int mt_conn_get_path(struct mt_conn *c, struct mt_path *out)
+{
+	struct mt_path path = {.retired = false};
+	const ngtcp2_path *now;
+
+	if (!c->qc) {
+		return MT_E_CLOSED;
+	}
+	now = ngtcp2_conn_get_path(c->qc);
+	if (mt_addr_from_sockaddr(&path.local, now->local.addr, now->local.addrlen) != 0 ||
+		mt_addr_from_sockaddr(&path.remote, now->remote.addr, now->remote.addrlen) != 0) {
+		return MT_E_QUIC;
+	}
+	path.socket = now->user_data;
+	*out = path;
+	return 0;
 }
 
 uint64_t mt_conn_streams_left(const struct mt_conn *c)

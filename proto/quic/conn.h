@@ -10,6 +10,16 @@
 #include <stdint.h>
 
 struct mt_conn;
+struct mt_path;
+
+/* Of the sending direction (RFC 9002, RFC 9438). */
+enum mt_cc {
+	MT_CC_CUBIC,
+	MT_CC_BBR,
+	MT_CC_RENO,
+};
+/* "cubic", "bbr", "reno". */
+const char *mt_cc_text(enum mt_cc cc);
 
 /* Why a connection ended, as far as this side knows. */
 struct mt_conn_end {
@@ -34,6 +44,7 @@ struct mt_conn_info {
 	uint64_t bytes_received; /* stream and datagram payload */
 	uint64_t bytes_sent;
 	uint32_t streams; /* open now */
+	enum mt_cc congestion_control;
 };
 
 void mt_conn_set_user(struct mt_conn *c, void *user);
@@ -47,6 +58,8 @@ bool mt_conn_is_established(const struct mt_conn *c); /* client: confirmed; serv
 bool mt_conn_is_closing(const struct mt_conn *c);
 void mt_conn_get_info(struct mt_conn *c, struct mt_conn_info *out);
 const struct mt_addr *mt_conn_remote(const struct mt_conn *c); /* borrowed; the current path */
+/* The path in use, with the socket by which it was reached first; MT_E_CLOSED. */
+int mt_conn_get_path(struct mt_conn *c, struct mt_path *out) MT_MUST_CHECK;
 
 /* How many bidirectional streams the peer lets us open now. */
 uint64_t mt_conn_streams_left(const struct mt_conn *c);
@@ -55,6 +68,8 @@ int mt_conn_open_stream(struct mt_conn *c, struct mt_stream **out) MT_MUST_CHECK
 
 /* Datagrams that fit the path now: payload bytes at most, 0 when the peer takes none. */
 size_t mt_conn_datagram_max(const struct mt_conn *c);
+/* The UDP payload that path MTU discovery has found so far; 0 once the connection has ended. */
+size_t mt_conn_path_payload(const struct mt_conn *c);
 /* How many more the outgoing queue takes before the oldest is dropped. */
 size_t mt_conn_datagram_room(const struct mt_conn *c);
 /* Copies and queues one datagram of two parts (header, payload). The oldest is dropped, and

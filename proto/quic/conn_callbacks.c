@@ -35,7 +35,7 @@ static int recv_crypto_data(ngtcp2_conn *qc, ngtcp2_encryption_level level, uint
 	if (rc != 0 && c->server &&
 		ngtcp2_conn_get_tls_alert(qc) == GNUTLS_A_CERTIFICATE_REQUIRED) {
 		/* No identity at all: authorize need not have been asked. */
-		mt_count(&c->ep->cfg.counters->identity_refused, 1);
+		mt_conn_tell_refused(c, NULL);
 	}
 	return rc;
 }

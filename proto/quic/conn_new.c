@@ -24,8 +24,9 @@ static int on_authorize(void *user, const uint8_t *fingerprint)
 	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
 	int alert = ev->authorize ? ev->authorize(ev->user, fingerprint) : 0;
 
-	if (alert != 0 && alert != GNUTLS_A_CERTIFICATE_REQUIRED) { /* see recv_crypto_data */
-		mt_count(&c->ep->cfg.counters->identity_refused, 1);
+	/* Without an identity where one is required it is told by that alert. */
+	if (alert != 0 && alert != GNUTLS_A_CERTIFICATE_REQUIRED) {
+		mt_conn_tell_refused(c, fingerprint);
 	}
 	return alert;
 }
@@ -184,6 +185,7 @@ int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt
 	c->server = how->hd != NULL;
 	c->serial = ++ep->next_serial;
 	c->last_received_ns = ep->now_ns;
+	c->cc = ep->cfg.limits.congestion_control;
 	c->info.local = how->path->local;
 	c->info.remote = how->path->remote;
 	mt_expiry_init(&c->expiry, false);

@@ -30,11 +30,14 @@ struct mt_endpoint;
 #define MT_DATAGRAMS_OUT_MAX    32
 #define MT_CRYPTO_BYTES_MAX     (64 * 1024)
 
-/* `socket` says by which socket a path is reached; the endpoint only carries it. */
+/* `socket` says by which socket a path is reached; the endpoint only carries it. `retired` with a
+ * received packet: its address is given up, established connections alone go on there.
+ */
 struct mt_path {
 	struct mt_addr local;
 	struct mt_addr remote;
 	void *socket;
+	bool retired;
 };
 
 /* Where packets go. `reserve` gives MT_TX_BATCH_BYTES of room, or NULL while the way out is blocked
@@ -51,6 +54,12 @@ struct mt_tx {
 struct mt_endpoint_events {
 	/* Server, in the handshake: see mt_tls_authorize_fn. NULL lets everybody in. */
 	int (*authorize)(void *user, const uint8_t *fingerprint);
+	/* Server: a client was turned away, by a limit (`why` says which), or by `authorize` (`why`
+	 * is NULL, `fingerprint` NULL without an identity). May be NULL; called from inside
+	 * mt_endpoint_receive: nothing of the endpoint may be called.
+	 */
+	void (*on_refused)(void *user, const struct mt_addr *remote, const char *why,
+		const uint8_t *fingerprint);
 	/* A handshake completed (server), or was confirmed (client). */
 	void (*on_established)(void *user, struct mt_conn *c);
 	/* The peer opened a stream: set its handler; it is the user's until released. NULL:
@@ -85,7 +94,7 @@ struct mt_endpoint_limits {
 	uint64_t max_conn_window;   /* and what is sent and not yet acknowledged */
 	uint64_t max_new_per_sec;   /* 0 = no limit */
 	uint16_t max_udp_payload;   /* 1200 to 65527 */
-	enum { MT_CC_CUBIC, MT_CC_BBR, MT_CC_RENO } congestion_control;
+	enum mt_cc congestion_control;
 };
 
 struct mt_endpoint_config {

@@ -132,6 +132,7 @@ struct mt_conn {
 	uint64_t last_received_ns;
 	uint64_t migrations;
 	unsigned events;
+	enum mt_cc cc;
 	bool server : 1;
 	bool established : 1;
 	bool announced : 1; /* on_established was called */
@@ -178,7 +179,7 @@ struct mt_endpoint {
 	size_t closing_count;
 	uint8_t reset_secret[MT_SECRET_LEN];
 	uint8_t token_secret[MT_SECRET_LEN];
-	struct mt_bucket {
+	struct mt_meter {
 		uint64_t tokens;
 		uint64_t filled_ns;
 	} accepts, replies;
@@ -206,6 +207,8 @@ void mt_conn_fail(struct mt_conn *c, int liberr);
 /* Ends it with c->end set; ids go, or go to a closing entry with `packet`. */
 void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len, bool keep_ids);
 void mt_conn_drop_tls(struct mt_conn *c);
+/* A client was turned away for its identity, or for having none. */
+void mt_conn_tell_refused(struct mt_conn *c, const uint8_t *fingerprint);
 void mt_conn_free_datagrams(struct mt_conn *c);
 void mt_conn_deliver_early(struct mt_conn *c);
 /* Lets the peer open another stream in the place of this one, once. */
@@ -252,7 +255,6 @@ void mt_endpoint_send_retry(
 	struct mt_endpoint *ep, const struct mt_path *path, const uint8_t *data, size_t len);
 void mt_endpoint_send_version_negotiation(struct mt_endpoint *ep, const struct mt_path *path,
 	const ngtcp2_version_cid *vc, size_t len);
-bool mt_bucket_take(struct mt_bucket *bucket, uint64_t now_ns, uint64_t per_second, uint64_t burst);
 int mt_endpoint_derive_secrets(struct mt_endpoint *ep) MT_MUST_CHECK;
 
 static inline void mt_ngtcp2_path(ngtcp2_path *out, const struct mt_path *path)

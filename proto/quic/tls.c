@@ -415,7 +415,7 @@ static const struct {
 	{GNUTLS_A_UNSUPPORTED_CERTIFICATE, true, "the server takes P-256 identities only"},
 	{GNUTLS_A_CERTIFICATE_REVOKED, true, "this identity has been revoked"},
 	{GNUTLS_A_CERTIFICATE_EXPIRED, true, "this identity has expired"},
-	{GNUTLS_A_CERTIFICATE_UNKNOWN, true, "the server does not know this identity"},
+	{GNUTLS_A_CERTIFICATE_UNKNOWN, true, "the server has disabled this identity"},
 	{GNUTLS_A_UNKNOWN_CA, true, "the server does not know this identity"},
 	{GNUTLS_A_ACCESS_DENIED, true, "the server does not know this identity"},
 	{GNUTLS_A_DECRYPT_ERROR, true, "the server could not verify this identity's signature"},

@@ -543,25 +543,36 @@ static bool in_range(const uint8_t *ip, const struct range *range)
 	return rest == 0 || (ip[whole] ^ range->prefix[whole]) >> (8 - rest) == 0;
 }
 
-static enum mt_addr_scope scope_in(const struct range *ranges, size_t count, const uint8_t *ip)
+static enum mt_addr_scope scope_in(
+	const struct range *ranges, size_t count, const uint8_t *ip, unsigned *bits)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (in_range(ip, &ranges[i])) {
+			*bits = ranges[i].bits;
 			return ranges[i].scope;
 		}
 	}
+	*bits = 0;
 	return MT_SCOPE_GLOBAL;
+}
+
+enum mt_addr_scope mt_addr_scope_range(const struct mt_addr *addr, unsigned *bits)
+{
+	if (addr->len != 0 && addr->sa.sa_family == AF_INET) {
+		return scope_in(v4_ranges, sizeof(v4_ranges) / sizeof(v4_ranges[0]),
+			(const uint8_t *)&addr->v4.sin_addr, bits);
+	}
+	if (addr->len != 0 && addr->sa.sa_family == AF_INET6) {
+		return scope_in(v6_ranges, sizeof(v6_ranges) / sizeof(v6_ranges[0]),
+			addr->v6.sin6_addr.s6_addr, bits);
+	}
+	*bits = 0;
+	return MT_SCOPE_SPECIAL;
 }
 
 enum mt_addr_scope mt_addr_scope(const struct mt_addr *addr)
 {
-	if (addr->len != 0 && addr->sa.sa_family == AF_INET) {
-		return scope_in(v4_ranges, sizeof(v4_ranges) / sizeof(v4_ranges[0]),
-			(const uint8_t *)&addr->v4.sin_addr);
-	}
-	if (addr->len != 0 && addr->sa.sa_family == AF_INET6) {
-		return scope_in(v6_ranges, sizeof(v6_ranges) / sizeof(v6_ranges[0]),
-			addr->v6.sin6_addr.s6_addr);
-	}
-	return MT_SCOPE_SPECIAL;
+	unsigned bits = 0;
+
+	return mt_addr_scope_range(addr, &bits);
 }

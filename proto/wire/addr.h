@@ -81,3 +81,5 @@ enum mt_addr_scope {
  * known here: the caller adds them.
  */
 enum mt_addr_scope mt_addr_scope(const struct mt_addr *addr);
+/* The same, with the length of the prefix of the range it lies in; 0 for a global address. */
+enum mt_addr_scope mt_addr_scope_range(const struct mt_addr *addr, unsigned *bits);

@@ -35,6 +35,7 @@ const char *mt_app_code_text(uint64_t code)
 		[MT_APP_TARGET_RESET] = "reset by the target",
 		[MT_APP_PROTOCOL_ERROR] = "protocol error",
 		[MT_APP_CANCELLED] = "cancelled",
+		[MT_APP_DISABLED] = "the identity is disabled",
 	};
 
 	return code < sizeof(texts) / sizeof(texts[0]) ? texts[code] : "unknown";

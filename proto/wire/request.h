@@ -47,6 +47,7 @@ enum mt_app_code {
 	MT_APP_TARGET_RESET = 0x07,
 	MT_APP_PROTOCOL_ERROR = 0x08,
 	MT_APP_CANCELLED = 0x09, /* the sender of the code gave the tunnel up */
+	MT_APP_DISABLED = 0x0a,  /* the administrator has disabled the identity */
 };
 
 /* Phrases for messages and logs; "unknown" for other values. Static storage. */

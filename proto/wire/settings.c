@@ -149,6 +149,11 @@ static int parse_number(int64_t *out, const char *text, size_t len, const struct
 	return MT_E_MALFORMED;
 }
 
+int mt_setting_parse_number(enum mt_setting_type type, const char *text, size_t len, int64_t *out)
+{
+	return parse_number(out, text, len, suffixes_of(type));
+}
+
 /* A size gets the suffix that leaves the smallest number, so that 8388608 reads as 8Mi and
  * 50000000 as 50M; whoever wrote either form finds it again.
  */
@@ -476,6 +481,11 @@ int mt_settings_check(const struct mt_settings *settings, char *why, size_t why_
 	int64_t stream = mt_settings_int(settings, MT_SET_QUIC_MAX_STREAM_WINDOW);
 	int64_t conn = mt_settings_int(settings, MT_SET_QUIC_MAX_CONN_WINDOW);
 
+	if (mt_settings_bool(settings, MT_SET_QUIC_ENABLE_0RTT)) {
+		(void)snprintf(why, why_cap,
+			"quic.enable_0rtt cannot be on: this version has no 0-RTT"); /* as below */
+		return MT_E_UNSUPPORTED;
+	}
 	if (conn < stream) {
 		(void)snprintf(why, why_cap,
 			"quic.max_conn_window (%s) must not be below quic.max_stream_window (%s)",

@@ -38,11 +38,14 @@ enum mt_setting_id {
 	MT_SET_QUIC_CONGESTION_CONTROL,
 	MT_SET_QUIC_MAX_STREAM_WINDOW,
 	MT_SET_QUIC_MAX_CONN_WINDOW,
+	MT_SET_QUIC_ENABLE_0RTT,
 	MT_SET_METRICS_ENABLED,
 	MT_SET_METRICS_BIND_ADDR,
 	MT_SET_LOGGING_LEVEL,
 	MT_SET_LOGGING_FORMAT,
+	MT_SET_LOGGING_ACCESS,
 	MT_SET_LIMITS_MAX_NEW_CONN_PER_SEC,
+	MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN,
 	MT_SET_ACCESS_REQUIRE_IDENTITY,
 	MT_SET_ACCESS_ALLOW_PRIVATE,
 	MT_SETTING_COUNT,
@@ -77,6 +80,10 @@ const char *mt_setting_applies_text(enum mt_setting_applies applies);
  */
 int mt_setting_normalize(const struct mt_setting *s, const char *text, char *canonical, char *why,
 	size_t why_cap) MT_MUST_CHECK;
+
+/* A number as text of MT_SETTING_INT, _SIZE or _DURATION: digits and one of the type's suffixes. */
+int mt_setting_parse_number(
+	enum mt_setting_type type, const char *text, size_t len, int64_t *out) MT_MUST_CHECK;
 
 /* A whole set of values: canonical text by id. */
 struct mt_settings {

@@ -16,7 +16,7 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.minimum = 1,
 		.maximum = MT_SETTING_ADDRS_MAX,
 		.initial = "0.0.0.0:443,[::]:443",
-		.applies = MT_APPLIES_RESTART,
+		.applies = MT_APPLIES_NEW,
 		.help = "Addresses and UDP ports on which clients are served",
 	},
 	{
@@ -119,6 +119,15 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.help = "Largest flow-control window of a connection, over all its streams",
 	},
 	{
+		.id = MT_SET_QUIC_ENABLE_0RTT,
+		.key = "quic.enable_0rtt",
+		.type = MT_SETTING_BOOL,
+		.unit = "",
+		.initial = "off",
+		.applies = MT_APPLIES_NEW,
+		.help = "Data with a resumed handshake's first packets; only off, as yet",
+	},
+	{
 		.id = MT_SET_METRICS_ENABLED,
 		.key = "metrics.enabled",
 		.type = MT_SETTING_BOOL,
@@ -159,6 +168,15 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.help = "Form of a logged message: an object for programs, a line for people",
 	},
 	{
+		.id = MT_SET_LOGGING_ACCESS,
+		.key = "logging.access",
+		.type = MT_SETTING_BOOL,
+		.unit = "",
+		.initial = "off",
+		.applies = MT_APPLIES_LIVE,
+		.help = "Whether each tunnel that ends is logged: whose, where to, how much, why",
+	},
+	{
 		.id = MT_SET_LIMITS_MAX_NEW_CONN_PER_SEC,
 		.key = "limits.max_new_conn_per_sec",
 		.type = MT_SETTING_INT,
@@ -168,6 +186,17 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.initial = "10000",
 		.applies = MT_APPLIES_LIVE,
 		.help = "New connections admitted in a second, over all workers",
+	},
+	{
+		.id = MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN,
+		.key = "limits.max_bandwidth_per_conn",
+		.type = MT_SETTING_SIZE,
+		.unit = "bits per second",
+		.minimum = 0,
+		.maximum = INT64_C(100000000000),
+		.initial = "0",
+		.applies = MT_APPLIES_LIVE,
+		.help = "Payload of one connection, each direction on its own; 0 sets no limit",
 	},
 	{
 		.id = MT_SET_ACCESS_REQUIRE_IDENTITY,

@@ -1,7 +1,7 @@
-/* links: daemon/connect.c daemon/connect_order.c daemon/access.c daemon/deadline.c
- * daemon/snapshot.c proto/io/poller.c proto/quic/mem.c proto/quic/tls.c proto/quic/tls_verify.c
- * proto/quic/identity.c proto/wire/addr.c proto/wire/err.c proto/wire/encode.c
- * proto/wire/bytes.c
+/* links: daemon/connect.c daemon/connect_order.c daemon/access.c daemon/rules.c daemon/deadline.c
+ * daemon/snapshot.c daemon/account.c proto/io/poller.c proto/quic/mem.c proto/quic/tls.c
+ * proto/quic/tls_verify.c proto/quic/identity.c proto/wire/addr.c proto/wire/net.c
+ * proto/wire/rule.c proto/wire/profile.c proto/wire/err.c proto/wire/encode.c proto/wire/bytes.c
  */
 #include "daemon/connect.h"
 
@@ -94,7 +94,7 @@ static int start(struct fixture *f, const struct mt_addr *addrs, size_t count, u
 	const struct mt_connect_config config = {.env = &f->env,
 		.addrs = addrs,
 		.count = count,
-		.port = port,
+		.request = {.client = "", .protocol = MT_RULE_TCP, .port = port},
 		.on_done = on_done,
 		.user = f};
 

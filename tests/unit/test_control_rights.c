@@ -24,18 +24,36 @@ HANDLER(mt_verb_status)
 HANDLER(mt_verb_stats)
 HANDLER(mt_verb_version)
 HANDLER(mt_verb_connections)
-HANDLER(mt_verb_kick)
-HANDLER(mt_verb_drain)
+HANDLER(mt_verb_events)
 HANDLER(mt_verb_get)
+HANDLER(mt_verb_describe)
+HANDLER(mt_verb_client_list)
+HANDLER(mt_verb_access_list)
+HANDLER(mt_verb_access_test)
+HANDLER(mt_verb_client_show)
+HANDLER(mt_verb_cert_show)
+HANDLER(mt_verb_audit)
+HANDLER(mt_verb_doctor)
 HANDLER(mt_verb_set)
 HANDLER(mt_verb_reset)
-HANDLER(mt_verb_describe)
+HANDLER(mt_verb_confirm)
 HANDLER(mt_verb_client_add)
-HANDLER(mt_verb_client_list)
+HANDLER(mt_verb_client_set)
+HANDLER(mt_verb_client_disable)
+HANDLER(mt_verb_client_enable)
+HANDLER(mt_verb_client_kick)
 HANDLER(mt_verb_client_revoke)
 HANDLER(mt_verb_client_remove)
-HANDLER(mt_verb_cert_show)
+HANDLER(mt_verb_access_add)
+HANDLER(mt_verb_access_remove)
 HANDLER(mt_verb_cert_import)
+HANDLER(mt_verb_cert_renew)
+HANDLER(mt_verb_kick)
+HANDLER(mt_verb_backup)
+HANDLER(mt_verb_restore_begin)
+HANDLER(mt_verb_restore_part)
+HANDLER(mt_verb_restore_finish)
+HANDLER(mt_verb_drain)
 
 static enum mt_rights rights_of(uid_t uid, gid_t group)
 {
@@ -71,11 +89,13 @@ static void test_identify_own_socket(void **state)
 {
 	enum mt_rights rights = MT_RIGHTS_NONE;
 	uid_t uid = (uid_t)-1;
+	pid_t pid = 0;
 	int fds[2];
 
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-	assert_int_equal(mt_control_identify(fds[0], &rights, &uid), 0);
+	assert_int_equal(mt_control_identify(fds[0], &rights, &uid, &pid), 0);
+	assert_int_equal(pid, getpid());
 	assert_int_equal(rights, MT_RIGHTS_ADMIN);
 	assert_int_equal(uid, geteuid());
 	(void)close(fds[0]);
@@ -84,10 +104,13 @@ static void test_identify_own_socket(void **state)
 
 static void test_verbs_that_change_need_full_rights(void **state)
 {
-	static const char *const changing[] = {"set", "reset", "client.add", "client.revoke",
-		"client.remove", "cert.import", "kick", "drain"};
-	static const char *const reading[] = {"status", "stats", "version", "connections", "get",
-		"describe", "client.list", "cert.show"};
+	static const char *const changing[] = {"set", "reset", "confirm", "client.add",
+		"client.set", "client.disable", "client.enable", "client.kick", "client.revoke",
+		"client.remove", "access.add", "access.remove", "cert.import", "cert.renew", "kick",
+		"backup", "restore.begin", "restore.part", "restore.finish", "drain"};
+	static const char *const reading[] = {"status", "stats", "version", "connections", "events",
+		"get", "describe", "client.list", "access.list", "access.test", "client.show",
+		"cert.show", "audit", "doctor"};
 	size_t count;
 
 	(void)state;

@@ -178,7 +178,7 @@ static void make_credentials(struct world *w)
 
 static void open_socket(struct node *n, const char *text, bool connect_ok)
 {
-	const struct mt_udp_options options = {.connect_ok = connect_ok};
+	const struct mt_udp_options options = {.connect_ok = connect_ok, .reuse_port = true};
 	struct mt_addr bind_to;
 
 	assert_int_equal(mt_addr_parse(&bind_to, text), 0);
@@ -403,6 +403,56 @@ static void test_driver_close_socket_in_use(void **state)
 	assert_true(mt_driver_tx_stats(w->client.driver)->dropped > 0);
 }
 
+/* An address that is given up: what runs on it goes on, nobody new begins there. */
+static void test_driver_retired_socket(void **state)
+{
+	struct world *w = *state;
+	const struct mt_udp_socket *socket = w->server.socket;
+	struct mt_path path = {.socket = w->server.socket};
+	struct mt_conn *first = w->conn;
+	uint64_t refused;
+
+	run_to(w, HALF_WAY);
+	path.local = socket->local;
+	assert_int_equal(mt_addr_parse(&path.local, "127.0.0.1:0"), 0);
+	mt_addr_set_port(&path.local, mt_addr_port(&socket->local));
+	assert_false(mt_driver_needs_socket(w->server.driver, &path, socket));
+	mt_driver_retire_socket(w->server.driver, w->server.socket, true);
+	assert_true(mt_driver_needs_socket(w->server.driver, &path, socket));
+	refused = mt_counter_get(&w->server.counters.connections_refused);
+	connect_client(w);
+	assert_ptr_not_equal(w->conn, first);
+	while (w->client.ends == 0) {
+		uv_run(&w->loop, UV_RUN_ONCE);
+	}
+	assert_true(w->client.end.by_peer);
+	assert_string_equal(w->client.end.reason, "this address is served no longer");
+	assert_int_equal(mt_counter_get(&w->server.counters.connections_refused), refused + 1);
+	w->client.ends = 0;
+	run_to_fin(w);
+	mt_driver_retire_socket(w->server.driver, w->server.socket, false);
+	assert_false(mt_driver_needs_socket(w->server.driver, &path, socket));
+}
+
+/* The same address by another socket: connections move to it without noticing. */
+static void test_driver_successor(void **state)
+{
+	struct world *w = *state;
+	struct mt_udp_socket *old = w->server.socket;
+	struct mt_path path = {.socket = old};
+	char text[MT_ADDR_TEXT_MAX];
+
+	run_to(w, HALF_WAY);
+	assert_int_equal(mt_addr_parse(&path.local, "127.0.0.1:0"), 0);
+	mt_addr_set_port(&path.local, mt_addr_port(&old->local));
+	open_socket(&w->server, mt_addr_format(&path.local, text, sizeof(text)), false);
+	mt_driver_retire_socket(w->server.driver, old, true);
+	assert_false(mt_driver_needs_socket(w->server.driver, &path, old));
+	mt_driver_close_socket(w->server.driver, old);
+	run_to_fin(w);
+	assert_int_equal(mt_driver_tx_stats(w->server.driver)->dropped, 0);
+}
+
 static void test_driver_free_while_busy(void **state)
 {
 	struct world *w = *state;
@@ -421,6 +471,8 @@ int main(void)
 		TEST(test_driver_timer_ends_idle),
 		TEST(test_driver_inject),
 		TEST(test_driver_close_socket_in_use),
+		TEST(test_driver_retired_socket),
+		TEST(test_driver_successor),
 		TEST(test_driver_free_while_busy),
 	};
 

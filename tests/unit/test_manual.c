@@ -1,5 +1,7 @@
 /* links: proto/wire/settings.c proto/wire/settings_table.c proto/wire/addr.c */
-/* The manual page of the daemon lists every setting with its default. */
+/* The settings of the daemon's manual page come from the table, when building (ctl/manual): the
+ * page has one place for them, and none is written by hand beside it.
+ */
 #include "proto/wire/settings.h"
 
 #include <setjmp.h>
@@ -11,12 +13,12 @@
 
 #include <cmocka.h>
 
-static void test_manual_has_every_setting(void **state)
+static void test_manual_takes_settings_from_table(void **state)
 {
 	static char page[64 * 1024];
 	const struct mt_setting *table = mt_settings_table();
 	FILE *in = fopen("daemon/mytunneld.8", "re");
-	char heading[MT_SETTING_VALUE_MAX + 128];
+	char heading[128];
 	size_t len;
 
 	(void)state;
@@ -24,30 +26,33 @@ static void test_manual_has_every_setting(void **state)
 	len = fread(page, 1, sizeof(page) - 1, in);
 	assert_int_equal(fclose(in), 0);
 	assert_true(len > 0 && len < sizeof(page) - 1);
+	assert_non_null(strstr(page, "\n.\\\" settings\n"));
 	for (size_t i = 0; i < MT_SETTING_COUNT; i++) {
-		const char *at;
+		(void)snprintf(heading, sizeof(heading), ".BR %s \" (default", table[i].key);
+		assert_null(strstr(page, heading));
+	}
+}
 
-		(void)snprintf(heading, sizeof(heading), ".BR %s \" (default %s)\"\n", table[i].key,
-			table[i].initial[0] != '\0' ? table[i].initial : "empty");
-		at = strstr(page, heading);
-		if (at == NULL) {
-			fail_msg("the manual page lacks: %s", heading);
-			return;
-		}
-		if (table[i].applies == MT_APPLIES_RESTART) {
-			const char *next = strstr(at, "\n.TP\n");
-			const char *says = strstr(at, "Applies at the next start");
+/* What the page says of a row must read as a sentence. */
+static void test_settings_help_reads_as_sentence(void **state)
+{
+	const struct mt_setting *table = mt_settings_table();
 
-			assert_non_null(next);
-			assert_true(says != NULL && says < next);
-		}
+	(void)state;
+	for (size_t i = 0; i < MT_SETTING_COUNT; i++) {
+		size_t len = strlen(table[i].help);
+
+		assert_true(len > 10);
+		assert_true(table[i].help[0] >= 'A' && table[i].help[0] <= 'Z');
+		assert_true(table[i].help[len - 1] != '.');
 	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_manual_has_every_setting),
+		cmocka_unit_test(test_manual_takes_settings_from_table),
+		cmocka_unit_test(test_settings_help_reads_as_sentence),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,6 @@
-/* links: proto/io/pump.c proto/io/poller.c proto/quic/mem.c tests/unit/fake_stream.c */
+/* links: proto/io/pump.c proto/io/bucket.c proto/io/pacer.c proto/io/poller.c proto/quic/mem.c
+ * tests/unit/fake_stream.c
+ */
 #include "proto/io/pump.h"
 
 #include "proto/quic/mem.h"

@@ -1,7 +1,8 @@
 /* links: store/store.c store/store_db.c store/store_schema.c store/store_settings.c
- * store/store_clients.c store/store_certs.c store/store_secrets.c proto/wire/settings.c
- * proto/wire/settings_table.c proto/wire/addr.c proto/wire/profile.c proto/wire/encode.c
- * proto/wire/bytes.c tests/unit/store_folder.c
+ * store/store_clients.c store/store_usage.c store/store_certs.c store/store_secrets.c
+ * store/store_backup.c store/store_audit.c proto/wire/err.c
+ * proto/wire/settings.c proto/wire/settings_table.c proto/wire/addr.c proto/wire/profile.c
+ * proto/wire/encode.c proto/wire/bytes.c tests/unit/store_folder.c
  */
 #include "store/store.h"
 
@@ -216,19 +217,19 @@ static void test_client_life(void **state)
 	struct mt_store_client again;
 	struct names names = {.stop_after = -1};
 
-	assert_int_equal(mt_store_client_add(store, "laptop", keys[0], &client), 0);
+	assert_int_equal(mt_store_client_add(store, "laptop", keys[0], NULL, &client), 0);
 	assert_string_equal(client.name, "laptop");
 	assert_memory_equal(client.fingerprint, keys[0], 32);
 	assert_true(client.created_at > 1700000000);
 	assert_int_equal(client.revoked_at, 0);
-	assert_int_equal(mt_store_client_add(store, "laptop", keys[1], &again), MT_E_EXISTS);
-	assert_int_equal(mt_store_client_add(store, "phone", keys[0], &again), MT_E_EXISTS);
+	assert_int_equal(mt_store_client_add(store, "laptop", keys[1], NULL, &again), MT_E_EXISTS);
+	assert_int_equal(mt_store_client_add(store, "phone", keys[0], NULL, &again), MT_E_EXISTS);
 	assert_non_null(strstr(mt_store_error(store), "laptop"));
-	assert_int_equal(mt_store_client_add(store, "", keys[1], &again), MT_E_MALFORMED);
-	assert_int_equal(mt_store_client_add(store, "a b", keys[1], &again), MT_E_MALFORMED);
-	assert_int_equal(mt_store_client_add(store, "a'; DROP TABLE client", keys[1], &again),
+	assert_int_equal(mt_store_client_add(store, "", keys[1], NULL, &again), MT_E_MALFORMED);
+	assert_int_equal(mt_store_client_add(store, "a b", keys[1], NULL, &again), MT_E_MALFORMED);
+	assert_int_equal(mt_store_client_add(store, "a'; DROP TABLE client", keys[1], NULL, &again),
 		MT_E_MALFORMED);
-	assert_int_equal(mt_store_client_add(store, "car", keys[1], &again), 0);
+	assert_int_equal(mt_store_client_add(store, "car", keys[1], NULL, &again), 0);
 	assert_true(again.id > client.id);
 	assert_int_equal(mt_store_client_get(store, "nobody", &again), MT_E_NOT_FOUND);
 	assert_int_equal(mt_store_client_revoke(store, "nobody", &again), MT_E_NOT_FOUND);
@@ -236,7 +237,7 @@ static void test_client_life(void **state)
 	assert_true(again.revoked_at > 0);
 	assert_int_equal(mt_store_client_revoke(store, "laptop", &client), 0);
 	assert_int_equal(client.revoked_at, again.revoked_at);
-	assert_int_equal(mt_store_client_add(store, "new", keys[0], &again), MT_E_EXISTS);
+	assert_int_equal(mt_store_client_add(store, "new", keys[0], NULL, &again), MT_E_EXISTS);
 	mt_store_close(store);
 	store = store_must_open(f);
 	assert_int_equal(mt_store_client_get(store, "laptop", &again), 0);
@@ -245,12 +246,12 @@ static void test_client_life(void **state)
 	assert_string_equal(names.text, "car laptop! ");
 	names = (struct names){.stop_after = 1};
 	assert_int_equal(mt_store_client_each(store, collect, &names), 42);
-	assert_int_equal(mt_store_client_add(store, "pad", keys[2], &again), 0);
+	assert_int_equal(mt_store_client_add(store, "pad", keys[2], NULL, &again), 0);
 	assert_int_equal(mt_store_client_remove(store, "nobody", &again), MT_E_NOT_FOUND);
 	assert_int_equal(mt_store_client_remove(store, "laptop", &again), 0);
 	assert_string_equal(again.name, "laptop");
 	assert_int_equal(mt_store_client_get(store, "laptop", &again), MT_E_NOT_FOUND);
-	assert_int_equal(mt_store_client_add(store, "laptop", keys[0], &again), 0);
+	assert_int_equal(mt_store_client_add(store, "laptop", keys[0], NULL, &again), 0);
 	mt_store_close(store);
 }
 
@@ -262,7 +263,7 @@ static void test_client_remove(void **state)
 	struct mt_store_client first;
 	struct mt_store_client client;
 
-	assert_int_equal(mt_store_client_add(store, "laptop", key, &first), 0);
+	assert_int_equal(mt_store_client_add(store, "laptop", key, NULL, &first), 0);
 	assert_int_equal(mt_store_client_remove(store, "phone", &client), MT_E_NOT_FOUND);
 	assert_int_equal(mt_store_client_remove(store, "a b", &client), MT_E_MALFORMED);
 	assert_int_equal(mt_store_client_remove(store, "laptop", &client), 0);
@@ -272,7 +273,7 @@ static void test_client_remove(void **state)
 	store = store_must_open(f);
 	assert_int_equal(mt_store_client_get(store, "laptop", &client), MT_E_NOT_FOUND);
 	/* Name and key are free again, the number is not. */
-	assert_int_equal(mt_store_client_add(store, "laptop", key, &client), 0);
+	assert_int_equal(mt_store_client_add(store, "laptop", key, NULL, &client), 0);
 	assert_true(client.id > first.id);
 	mt_store_close(store);
 }

@@ -1,7 +1,8 @@
 /* links: store/store.c store/store_db.c store/store_schema.c store/store_settings.c
- * store/store_clients.c store/store_certs.c store/store_secrets.c proto/wire/settings.c
- * proto/wire/settings_table.c proto/wire/addr.c proto/wire/profile.c proto/wire/encode.c
- * proto/wire/bytes.c tests/unit/store_folder.c
+ * store/store_clients.c store/store_usage.c store/store_certs.c store/store_secrets.c
+ * store/store_backup.c store/store_audit.c proto/wire/err.c
+ * proto/wire/settings.c proto/wire/settings_table.c proto/wire/addr.c proto/wire/profile.c
+ * proto/wire/encode.c proto/wire/bytes.c tests/unit/store_folder.c
  */
 #include "store/store.h"
 
@@ -204,7 +205,7 @@ static void test_open_flipped_bytes(void **state)
 	int refused = 0;
 	int fd;
 
-	assert_int_equal(mt_store_client_add(store, "a", (const uint8_t[32]){1}, &client), 0);
+	assert_int_equal(mt_store_client_add(store, "a", (const uint8_t[32]){1}, NULL, &client), 0);
 	mt_store_close(store);
 	fd = open(f->db, O_RDONLY);
 	assert_true(fd >= 0);

@@ -13,9 +13,10 @@ import (
 )
 
 type job struct {
-	Profile     string      `json:"profile"`  // file with a profile URI
-	ALPN        string      `json:"alpn"`     // default: mytunnel
-	Identity    string      `json:"identity"` // profile (default), none, random
+	Profile     string      `json:"profile"`     // file with a profile URI
+	ALPN        string      `json:"alpn"`        // default: mytunnel
+	Identity    string      `json:"identity"`    // profile (default), none, random
+	ServerName  string      `json:"server_name"` // instead of the pin's; then nothing is verified
 	Streams     []streamJob `json:"streams"`
 	Parallel    bool        `json:"parallel"`
 	Datagrams   []string    `json:"datagrams"`     // hex, sent after the streams
@@ -27,6 +28,7 @@ type job struct {
 type result struct {
 	Connected bool           `json:"connected"`
 	Error     *failure       `json:"error,omitempty"` // why the connection failed
+	Server    string         `json:"server"`          // SHA-256 of the server's certificate, hex
 	Streams   []streamResult `json:"streams"`
 	Datagrams []string       `json:"datagrams"`
 	Close     *failure       `json:"close,omitempty"` // how the server closed it
@@ -49,6 +51,10 @@ func main() {
 	if err != nil {
 		fatal("%v", err)
 	}
+	if j.ServerName != "" {
+		tlsConfig.ServerName = j.ServerName
+		tlsConfig.VerifyPeerCertificate = p.note
+	}
 	res := result{Streams: []streamResult{}, Datagrams: []string{}}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -59,6 +65,7 @@ func main() {
 		return
 	}
 	res.Connected = true
+	res.Server = p.server
 	run(conn, &j, &res)
 	if j.WaitCloseMs > 0 {
 		res.Close = waitClose(conn, time.Duration(j.WaitCloseMs)*time.Millisecond)

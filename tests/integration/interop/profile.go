@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
@@ -22,6 +23,7 @@ type profile struct {
 	key     *ecdsa.PrivateKey
 	address string
 	pins    [][]byte
+	server  string // SHA-256 of the certificate that the server showed, hex
 }
 
 // mytunnel://KEY@HOST:PORT?pin=PIN#NAME
@@ -98,6 +100,13 @@ func (p *profile) tlsConfig(alpn, identity string) (*tls.Config, error) {
 	return config, nil
 }
 
+// Whoever the server is.
+func (p *profile) note(raw [][]byte, _ [][]*x509.Certificate) error {
+	first := sha256.Sum256(raw[0])
+	p.server = hex.EncodeToString(first[:])
+	return nil
+}
+
 // The chain must end in a certificate with the pinned key, and every link must hold.
 func (p *profile) verify(raw [][]byte, _ [][]*x509.Certificate) error {
 	chain := make([]*x509.Certificate, len(raw))
@@ -115,6 +124,7 @@ func (p *profile) verify(raw [][]byte, _ [][]*x509.Certificate) error {
 			return err
 		}
 	}
+	_ = p.note(raw, nil)
 	got := sha256.Sum256(chain[len(chain)-1].RawSubjectPublicKeyInfo)
 	for _, pin := range p.pins {
 		if bytes.Equal(pin, got[:]) {

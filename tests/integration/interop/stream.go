@@ -26,6 +26,7 @@ type streamResult struct {
 	Bytes      int64    `json:"bytes"`
 	SHA256     string   `json:"sha256"`      // of all but the status byte
 	SentSHA256 string   `json:"sent_sha256"` // of the pattern
+	SentBytes  int64    `json:"sent_bytes"`  // of the pattern, as far as credit allowed
 	End        string   `json:"end"`         // fin, reset, timeout, stopped, closed
 	Code       uint64   `json:"code"`        // of a reset
 	WriteError *failure `json:"write_error,omitempty"`
@@ -59,7 +60,8 @@ func runStream(conn connection, j *streamJob) streamResult {
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	// Later than the stream's deadline: what was written by then is to be told.
+	ctx, cancel := context.WithTimeout(context.Background(), timeout+time.Second)
 	defer cancel()
 	s, err := conn.OpenStreamSync(ctx)
 	if err != nil {
@@ -103,7 +105,9 @@ func write(s stream, j *streamJob, res *streamResult, status <-chan struct{}) er
 	if j.SendBytes > 0 {
 		sum := sha256.New()
 		source := &pattern{state: uint64(j.SendBytes), left: j.SendBytes}
-		if _, err := io.Copy(s, io.TeeReader(source, sum)); err != nil {
+		n, err := io.Copy(s, io.TeeReader(source, sum))
+		res.SentBytes = n
+		if err != nil {
 			return err
 		}
 		res.SentSHA256 = hex.EncodeToString(sum.Sum(nil))

@@ -1,0 +1,76 @@
+#include "daemon/worker_impl.h"
+
+int mt_worker_add_socket(struct mt_worker *w, unsigned listener, const struct mt_udp_socket *socket)
+{
+	struct mt_worker_socket *to = &w->sockets[w->socket_count];
+	int rv;
+
+	if (w->socket_count == MT_LISTENERS_MAX) {
+		return MT_E_LIMIT;
+	}
+	rv = mt_driver_add_socket(w->driver, socket, &to->udp);
+	if (rv == 0) {
+		to->listener = listener;
+		w->socket_count++;
+	}
+	return rv;
+}
+
+static struct mt_udp_socket *find(const struct mt_worker *w, unsigned listener)
+{
+	for (unsigned i = 0; i < w->socket_count; i++) {
+		if (w->sockets[i].listener == listener) {
+			return w->sockets[i].udp;
+		}
+	}
+	return NULL;
+}
+
+void mt_worker_retire_socket(struct mt_worker *w, unsigned listener, bool retired)
+{
+	mt_driver_retire_socket(w->driver, find(w, listener), retired);
+}
+
+static bool uses(struct mt_worker *w, const struct mt_session *s, const struct mt_udp_socket *udp)
+{
+	struct mt_path path;
+
+	return udp != NULL && mt_conn_get_path(s->conn, &path) == 0 &&
+	       mt_driver_needs_socket(w->driver, &path, udp);
+}
+
+unsigned mt_worker_socket_users(struct mt_worker *w, unsigned listener)
+{
+	const struct mt_udp_socket *udp = find(w, listener);
+	const struct mt_session *s;
+	unsigned count = 0;
+
+	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
+		count += uses(w, s, udp);
+	}
+	return count;
+}
+
+void mt_worker_end_socket_users(struct mt_worker *w, unsigned listener)
+{
+	const struct mt_udp_socket *udp = find(w, listener);
+	struct mt_session *next;
+
+	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
+		next = LIST_NEXT(s, of_worker);
+		if (uses(w, s, udp)) {
+			mt_session_close(s, MT_APP_SHUTDOWN, "this address is served no longer");
+		}
+	}
+}
+
+void mt_worker_close_socket(struct mt_worker *w, unsigned listener)
+{
+	for (unsigned i = 0; i < w->socket_count; i++) {
+		if (w->sockets[i].listener == listener) {
+			mt_driver_close_socket(w->driver, w->sockets[i].udp);
+			w->sockets[i] = w->sockets[--w->socket_count];
+			return;
+		}
+	}
+}
