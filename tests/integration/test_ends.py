@@ -289,7 +289,8 @@ def test_client_goes_and_target_never_reads():
                     sent += 1 << 17
                     wait_until(lambda: server.connections()[0]["bytes_received"] == sent, 2)
             sock.shutdown(socket.SHUT_WR)
-            wait_until(lambda: server.connections()[0]["streams"] == 1, what="the server to have all")
+            wait_until(lambda: server.connections()[0]["streams"] == 1,
+                       what="the server to have all")
             assert server.metrics()["mytunnel_tunnels_active"] == 1
             client.stop()
         wait_until(lambda: not server.connections(), what="the end of the connection")
