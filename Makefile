@@ -51,7 +51,7 @@ SANITIZE_FLAGS := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
 endif
 
 # Only what was asked of pkg-config once per run of make; goals that compile nothing do not ask.
-NO_BUILD_GOALS := help clean deps dist format demo check test test-full tsan uninstall deb test-packages
+NO_BUILD_GOALS := help clean deps dist format demo check test test-full tsan uninstall deb rpm test-packages test-rpm
 ifneq ($(if $(MAKECMDGOALS),$(filter-out $(NO_BUILD_GOALS),$(MAKECMDGOALS)),all),)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIB_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
@@ -93,7 +93,7 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: deb test-packages all unit sim test-programs bench fuzz integration check test test-full test-crash tsan demo lint format install uninstall \
+.PHONY: deb rpm test-packages test-rpm all unit sim test-programs bench fuzz integration check test test-full test-crash tsan demo lint format install uninstall \
 	dist deps clean help FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
@@ -314,6 +314,17 @@ DEB_OUT     ?= build/deb
 ## deb        Debian packages in build/deb (DEB_VERSION=, DEB_OUT=)
 deb:
 	$(Q)scripts/deb $(DEB_VERSION) $(DEB_OUT)
+
+## rpm        RPM packages in build/rpm
+rpm:
+	$(Q)scripts/rpm $(VERSION) build/rpm
+
+## test-rpm   build and check the RPM packages: files as in the Debian ones, rpmlint, traffic
+test-rpm:
+	$(Q)scripts/deps build demo package rpm
+	$(Q)$(MAKE) --no-print-directory rpm
+	$(Q)DEB_BUILD_OPTIONS=nocheck scripts/deb $(VERSION) build/rpm/deb
+	$(Q)$(PYTHON) tests/packages/test-rpm build/rpm build/rpm/deb
 
 ## test-packages  build and check the packages; install, use, upgrade, purge them in fresh Debian 12 and 13
 test-packages:
