@@ -51,7 +51,7 @@ SANITIZE_FLAGS := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
 endif
 
 # Only what was asked of pkg-config once per run of make; goals that compile nothing do not ask.
-NO_BUILD_GOALS := help clean deps dist format demo check test test-full tsan uninstall
+NO_BUILD_GOALS := help clean deps dist format demo check test test-full tsan uninstall deb rpm test-packages test-rpm
 ifneq ($(if $(MAKECMDGOALS),$(filter-out $(NO_BUILD_GOALS),$(MAKECMDGOALS)),all),)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIB_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
@@ -93,7 +93,7 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit sim test-programs bench fuzz integration check test test-full test-crash tsan demo lint format install uninstall \
+.PHONY: deb rpm test-packages test-rpm all unit sim test-programs bench fuzz integration check test test-full test-crash tsan demo lint format install uninstall \
 	dist deps clean help FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
@@ -266,6 +266,8 @@ INSTALL_SBIN := $(DESTDIR)$(PREFIX)/sbin
 INSTALL_MAN := $(DESTDIR)$(PREFIX)/share/man
 INSTALL_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 INSTALL_LIB := $(DESTDIR)$(PREFIX)/lib
+UNIT_DIR ?= $(PREFIX)/lib/systemd/system
+INSTALL_UNITS := $(DESTDIR)$(UNIT_DIR)
 # Names in sysusers.d, tmpfiles.d, sysctl.d and modules-load.d.
 SYSTEM_FILES := sysusers.d/mytunnel.conf tmpfiles.d/mytunnel.conf sysctl.d/50-mytunnel.conf \
 	modules-load.d/mytunnel.conf
@@ -273,7 +275,7 @@ SYSTEM_FILES := sysusers.d/mytunnel.conf tmpfiles.d/mytunnel.conf sysctl.d/50-my
 ## install    programs, manual pages and service files below DESTDIR and PREFIX
 install: all
 	install -d $(INSTALL_BIN) $(INSTALL_SBIN) $(INSTALL_MAN)/man1 $(INSTALL_MAN)/man8 \
-		$(INSTALL_COMPLETIONS) $(INSTALL_LIB)/systemd/system $(INSTALL_LIB)/systemd/user \
+		$(INSTALL_COMPLETIONS) $(INSTALL_UNITS) $(INSTALL_LIB)/systemd/user \
 		$(addprefix $(INSTALL_LIB)/,$(sort $(dir $(SYSTEM_FILES))))
 	install -m 755 $(BUILD)/mytunneld $(INSTALL_SBIN)/mytunneld
 	install -m 755 $(BUILD)/mytunnelctl $(INSTALL_BIN)/mytunnelctl
@@ -283,10 +285,10 @@ install: all
 	install -m 644 client/mytunnel.1 $(INSTALL_MAN)/man1/mytunnel.1
 	install -m 644 completions/mytunnelctl $(INSTALL_COMPLETIONS)/mytunnelctl
 	sed 's,@SBINDIR@,$(PREFIX)/sbin,' daemon/systemd/mytunnel.service.in \
-		>$(INSTALL_LIB)/systemd/system/mytunnel.service
+		>$(INSTALL_UNITS)/mytunnel.service
 	sed 's,@BINDIR@,$(PREFIX)/bin,' client/mytunnel@.service.in \
 		>$(INSTALL_LIB)/systemd/user/mytunnel@.service
-	chmod 644 $(INSTALL_LIB)/systemd/system/mytunnel.service \
+	chmod 644 $(INSTALL_UNITS)/mytunnel.service \
 		$(INSTALL_LIB)/systemd/user/mytunnel@.service
 	$(foreach f,$(SYSTEM_FILES),install -m 644 daemon/systemd/mytunnel.$(patsubst \
 		%.d/,%,$(dir $(f))).conf $(INSTALL_LIB)/$(f) &&) true
@@ -296,7 +298,7 @@ uninstall:
 	rm -f $(INSTALL_SBIN)/mytunneld $(INSTALL_BIN)/mytunnelctl $(INSTALL_BIN)/mytunnel \
 		$(INSTALL_MAN)/man8/mytunneld.8 $(INSTALL_MAN)/man8/mytunnelctl.8 \
 		$(INSTALL_MAN)/man1/mytunnel.1 $(INSTALL_COMPLETIONS)/mytunnelctl \
-		$(INSTALL_LIB)/systemd/system/mytunnel.service \
+		$(INSTALL_UNITS)/mytunnel.service \
 		$(INSTALL_LIB)/systemd/user/mytunnel@.service \
 		$(addprefix $(INSTALL_LIB)/,$(SYSTEM_FILES))
 
@@ -304,6 +306,29 @@ uninstall:
 dist:
 	mkdir -p build
 	git archive --prefix=mytunnel-$(VERSION)/ -o build/mytunnel-$(VERSION).tar.gz HEAD
+
+# Version and folder of the packages; the version of a rebuild may be VERSION+1 or the like.
+DEB_VERSION ?= $(VERSION)
+DEB_OUT     ?= build/deb
+
+## deb        Debian packages in build/deb (DEB_VERSION=, DEB_OUT=)
+deb:
+	$(Q)scripts/deb $(DEB_VERSION) $(DEB_OUT)
+
+## rpm        RPM packages in build/rpm
+rpm:
+	$(Q)scripts/rpm $(VERSION) build/rpm
+
+## test-rpm   build and check the RPM packages: files as in the Debian ones, rpmlint, traffic
+test-rpm:
+	$(Q)scripts/deps build demo package rpm
+	$(Q)$(MAKE) --no-print-directory rpm
+	$(Q)DEB_BUILD_OPTIONS=nocheck scripts/deb $(VERSION) build/rpm/deb
+	$(Q)$(PYTHON) tests/packages/test-rpm build/rpm build/rpm/deb
+
+## test-packages  build and check the packages; install, use, upgrade, purge them in fresh Debian 12 and 13
+test-packages:
+	$(Q)tests/packages/run $(VERSION)
 
 ## deps       install what building and testing need (Debian 12 and 13, root or sudo)
 deps:

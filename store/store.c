@@ -36,6 +36,16 @@ static int fail_errno(struct mt_store *store, const char *what, const char *path
 	return mt_store_fail(store, -err, "could not %s %s: %s", what, path, strerror(err));
 }
 
+static int fail_unwritable(struct mt_store *store, const char *dir)
+{
+	int err = errno;
+
+	return mt_store_fail(store, -err,
+		"cannot write to the state folder %s as user %u: %s; make it writable for that "
+		"user, or give the daemon another --state-dir",
+		dir, (unsigned)geteuid(), strerror(err));
+}
+
 static int check_folder(struct mt_store *store, const char *dir)
 {
 	struct stat st;
@@ -96,7 +106,8 @@ static int lock_folder(struct mt_store *store, const char *dir)
 	}
 	store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (store->lock_fd < 0) {
-		err = fail_errno(store, "open", path);
+		err = errno == EROFS || errno == EACCES ? fail_unwritable(store, dir)
+							: fail_errno(store, "open", path);
 		goto out;
 	}
 	if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0) {

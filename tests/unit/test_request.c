@@ -263,7 +263,7 @@ static void test_status_text_bounds(void **state)
 		assert_int_equal(strcmp(mt_status_text((uint8_t)i), "unknown") == 0, i > 8);
 	}
 	for (uint64_t i = 0; i < 256; i++) {
-		assert_int_equal(strcmp(mt_app_code_text(i), "unknown") == 0, i > 9);
+		assert_int_equal(strcmp(mt_app_code_text(i), "unknown") == 0, i > 10);
 	}
 	assert_string_equal(mt_app_code_text(UINT64_MAX), "unknown");
 	assert_string_equal(mt_app_code_text(UINT64_C(1) << 32), "unknown");
