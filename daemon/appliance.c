@@ -96,7 +96,9 @@ static int load_state(struct mt_appliance *a, const struct mt_preset *presets, s
 	a->tag = (uint8_t)generation;
 	rv = write_presets(a, presets, count, why, why_cap);
 	if (rv == 0) {
-		rv = mt_publish_ensure_certs(a->store, &made, why, why_cap);
+		rv = mt_publish_ensure_certs(a->store,
+			mt_settings_bool(&a->settings, MT_SET_TLS_AUTO_GENERATE), &made, why,
+			why_cap);
 	}
 	if (rv == 0) {
 		mt_log_configure(mt_settings_text(&a->settings, MT_SET_LOGGING_LEVEL),

@@ -83,7 +83,8 @@ int mt_publish_renew_server(struct mt_store *store, char *why, size_t why_cap)
 	return rv;
 }
 
-int mt_publish_ensure_certs(struct mt_store *store, bool *changed, char *why, size_t why_cap)
+int mt_publish_ensure_certs(
+	struct mt_store *store, bool renew, bool *changed, char *why, size_t why_cap)
 {
 	char *ca_cert = NULL;
 	char *ca_key = NULL;
@@ -97,7 +98,7 @@ int mt_publish_ensure_certs(struct mt_store *store, bool *changed, char *why, si
 		goto out;
 	}
 	rv = made ? MT_E_NOT_FOUND : mt_store_cert_get(store, MT_CERT_SERVER, &chain, &key);
-	if (rv == MT_E_NOT_FOUND || (rv == 0 && runs_out(chain))) {
+	if (rv == MT_E_NOT_FOUND || (rv == 0 && renew && runs_out(chain))) {
 		rv = make_server(store, ca_cert, ca_key);
 		made = true;
 	}

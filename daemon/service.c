@@ -327,7 +327,9 @@ static void on_certs(uv_timer_t *timer)
 	struct mt_appliance *a = timer->data;
 	char why[MT_WHY_MAX];
 	bool changed = false;
-	int rv = mt_publish_ensure_certs(a->store, &changed, why, sizeof(why));
+	int rv = mt_publish_ensure_certs(a->store,
+		mt_settings_bool(&a->settings, MT_SET_TLS_AUTO_GENERATE), &changed, why,
+		sizeof(why));
 
 	if (rv == 0 && changed) {
 		rv = mt_appliance_republish(a, true, NULL, NULL, why, sizeof(why));

@@ -207,7 +207,8 @@ static int restore(struct mt_appliance *a, struct mt_store *candidate, struct mt
 		(void)snprintf(why, why_cap, "%s" STAYS, mt_store_error(candidate));
 		return rv;
 	}
-	rv = mt_publish_ensure_certs(candidate, &made, why, why_cap);
+	rv = mt_publish_ensure_certs(candidate,
+		mt_settings_bool(&change.next, MT_SET_TLS_AUTO_GENERATE), &made, why, why_cap);
 	if (rv != 0) {
 		return rv;
 	}

@@ -128,6 +128,17 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.help = "Data with a resumed handshake's first packets; only off, as yet",
 	},
 	{
+		.id = MT_SET_TLS_AUTO_GENERATE,
+		.key = "tls.auto_generate",
+		.type = MT_SETTING_BOOL,
+		.unit = "",
+		.minimum = 0,
+		.maximum = 1,
+		.initial = "on",
+		.applies = MT_APPLIES_LIVE,
+		.help = "Make a new server certificate of the appliance before the old one expires",
+	},
+	{
 		.id = MT_SET_METRICS_ENABLED,
 		.key = "metrics.enabled",
 		.type = MT_SETTING_BOOL,

@@ -79,6 +79,7 @@ static void test_table_defaults(void **state)
 		{"quic.max_stream_window", "8Mi"},
 		{"quic.max_conn_window", "64Mi"},
 		{"quic.enable_0rtt", "off"},
+		{"tls.auto_generate", "on"},
 		{"metrics.enabled", "on"},
 		{"metrics.bind_addr", "127.0.0.1:9090"},
 		{"logging.level", "info"},
