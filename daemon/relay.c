@@ -43,6 +43,7 @@ struct mt_relay {
 	unsigned lookups; /* targets whose name is being looked up */
 	struct mt_deadline idle;
 	uint64_t active_ms; /* last traffic */
+	bool v6_first;
 };
 
 static bool has_socket(const struct mt_relay *r)
@@ -489,8 +490,11 @@ static void on_ready(struct mt_poll_item *item, unsigned events)
 
 void mt_relay_resume(struct mt_relay *relay)
 {
-	struct relay_socket *const both[] = {&relay->v4, &relay->v6};
+	/* Each may take all the room there is: they take turns in being the first. */
+	struct relay_socket *const both[] = {relay->v6_first ? &relay->v6 : &relay->v4,
+		relay->v6_first ? &relay->v4 : &relay->v6};
 
+	relay->v6_first = !relay->v6_first;
 	for (size_t i = 0; i < 2; i++) {
 		if (both[i]->open && both[i]->waiting) {
 			both[i]->waiting = false;

@@ -238,6 +238,11 @@ void mt_verb_restore_finish(struct mt_appliance *a, json_t *args, struct mt_repl
 	if (u == NULL) {
 		return;
 	}
+	if (u->filled != u->size) {
+		mt_reply_error(reply, "invalid", "the file did not arrive whole" STAYS,
+			"mytunnelctl restore FILE");
+		return;
+	}
 	r = calloc(1, sizeof(*r));
 	if (r != NULL) {
 		r->appliance = a;

@@ -258,7 +258,8 @@ void mt_verb_events(struct mt_appliance *a, json_t *args, struct mt_reply *reply
 {
 	const json_t *after = json_object_get(args, "after");
 
-	if (after != NULL && !json_is_integer(after)) {
+	if (after != NULL &&
+		(!json_is_integer(after) || json_integer_value(after) > INT64_MAX / 2)) {
 		mt_reply_error(reply, "invalid", "after is the number of an event", "");
 		return;
 	}

@@ -12,9 +12,11 @@
 
 #define CANDIDATE_FOLDER "restore"
 /* Of SQLite's file header: the versions that a writer and a reader need; 1 is a plain file. */
-#define HEADER_WRITE_VERSION 18
-#define HEADER_READ_VERSION  19
-#define HEADER_LEN           100
+#define HEADER_WRITE_VERSION  18
+#define HEADER_READ_VERSION   19
+#define HEADER_USER_VERSION   60 /* of the database file format, with HEADER_LEN */
+#define HEADER_APPLICATION_ID 68
+#define HEADER_LEN            100
 
 static int copy_database(struct mt_store *to_error, sqlite3 *to, sqlite3 *from, const char *what)
 {
@@ -143,6 +145,34 @@ static int integrity_check(struct mt_store *store, char *why, size_t why_cap)
 	return err;
 }
 
+/* Only a first start may meet a database without our mark: a backup always has it. */
+static bool has_mark(const uint8_t *image, size_t len)
+{
+	const uint8_t *id = image + HEADER_APPLICATION_ID;
+	const uint8_t *version = image + HEADER_USER_VERSION;
+
+	return len >= HEADER_LEN && memcmp(image, "SQLite format 3", 16) == 0 &&
+	       ((uint32_t)id[0] << 24 | (uint32_t)id[1] << 16 | (uint32_t)id[2] << 8 | id[3]) ==
+		       MT_STORE_APPLICATION_ID &&
+	       (version[0] | version[1] | version[2] | version[3]) != 0;
+}
+
+/* Without the authority that made them, every client's pin would be void. */
+static int check_authority(struct mt_store *candidate, char *why, size_t why_cap)
+{
+	int64_t count = 0;
+	int err = mt_store_number(
+		candidate, "SELECT count(*) FROM certificate WHERE kind = 'ca'", &count);
+
+	if (err != 0) {
+		(void)snprintf(why, why_cap, "%s", candidate->error);
+	} else if (count == 0) {
+		(void)snprintf(why, why_cap, "the backup has no authority in it");
+		err = MT_E_CORRUPT;
+	}
+	return err;
+}
+
 /* The store's own words name a file in the state folder, which nobody has heard of. */
 static void explain_open(int err, char *why, size_t why_cap)
 {
@@ -168,7 +198,7 @@ int mt_store_candidate_open(struct mt_store **out, struct mt_store *live, const 
 		goto out;
 	}
 	mt_store_candidate_discard(live);
-	if (len < HEADER_LEN) {
+	if (!has_mark(image, len)) {
 		err = MT_E_CORRUPT;
 		explain_open(err, why, why_cap);
 		goto out;
@@ -190,6 +220,9 @@ int mt_store_candidate_open(struct mt_store **out, struct mt_store *live, const 
 		goto out;
 	}
 	err = integrity_check(candidate, why, why_cap);
+	if (err == 0) {
+		err = check_authority(candidate, why, why_cap);
+	}
 	if (err == 0) {
 		err = mt_store_settings_load(candidate, &settings);
 		if (err != 0) {

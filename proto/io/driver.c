@@ -69,12 +69,16 @@ const struct mt_udp_tx_stats *mt_driver_tx_stats(const struct mt_driver *d)
 }
 
 /* Connections may outlive the socket that they last used: only pointers to open ones reach the
- * batches. */
-static bool is_open(const struct mt_driver *d, const void *socket)
+ * batches. A later socket may stand at the same place in memory, so the address must fit too.
+ */
+static bool is_open(const struct mt_driver *d, const struct mt_path *path)
 {
 	for (const struct driver_socket *s = d->sockets; s != NULL; s = s->next) {
-		if (socket == &s->udp) {
-			return true;
+		if (path->socket == &s->udp) {
+			return s->udp.local.sa.sa_family == path->local.sa.sa_family &&
+			       mt_addr_port(&s->udp.local) == mt_addr_port(&path->local) &&
+			       (mt_addr_is_any(&s->udp.local) ||
+				       mt_addr_equal_host(&s->udp.local, &path->local));
 		}
 	}
 	return false;
@@ -112,7 +116,7 @@ static void commit(void *user, const struct mt_path *path, unsigned ecn, size_t 
 	struct mt_driver *d = user;
 	struct mt_path known = *path;
 
-	if (!is_open(d, known.socket)) {
+	if (!is_open(d, &known)) {
 		known.socket = successor(d, &known.local);
 	}
 	mt_udp_tx_commit(d->tx, &known, ecn, len, segment);

@@ -7,6 +7,9 @@
 #include <string.h>
 #include <strings.h>
 
+/* Below it a piece of a packet would take longer than any peer waits. */
+#define BANDWIDTH_MIN 10000
+
 #define KEY_MAX 64 /* longest text that is compared with keys */
 
 const struct mt_setting *mt_setting_find(const char *key)
@@ -480,11 +483,20 @@ int mt_settings_check(const struct mt_settings *settings, char *why, size_t why_
 {
 	int64_t stream = mt_settings_int(settings, MT_SET_QUIC_MAX_STREAM_WINDOW);
 	int64_t conn = mt_settings_int(settings, MT_SET_QUIC_MAX_CONN_WINDOW);
+	int64_t bandwidth = mt_settings_int(settings, MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN);
 
 	if (mt_settings_bool(settings, MT_SET_QUIC_ENABLE_0RTT)) {
 		(void)snprintf(why, why_cap,
 			"quic.enable_0rtt cannot be on: this version has no 0-RTT"); /* as below */
 		return MT_E_UNSUPPORTED;
+	}
+	if (bandwidth != 0 && bandwidth < BANDWIDTH_MIN) {
+		(void)snprintf(why, why_cap,
+			"limits.max_bandwidth_per_conn (%s) is in bits per second: 0 for none, or "
+			"from "
+			"10K on",
+			settings->text[MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN]); /* as below */
+		return MT_E_RANGE;
 	}
 	if (conn < stream) {
 		(void)snprintf(why, why_cap,

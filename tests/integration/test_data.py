@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import socket
+import sqlite3
 import stat
 import struct
 import subprocess
@@ -94,7 +95,16 @@ def test_restore_refuses():
         foreign[68] ^= 0xff
         torn = bytearray(image)
         torn[4096:4096 + 512] = b"\xa5" * 512
-        bad = {"empty": b"", "text": b"hello\n" * 1000, "cut": image[:len(image) // 2],
+        blank = os.path.join(server.folder, "blank.db")
+        with contextlib.closing(sqlite3.connect(blank)) as database:
+            database.execute("VACUUM")
+        pinless = os.path.join(server.folder, "pinless.db")
+        shutil.copy(good, pinless)
+        with contextlib.closing(sqlite3.connect(pinless)) as database:
+            database.execute("DELETE FROM certificate WHERE kind = 'ca'")
+            database.commit()
+        bad = {"blank": open(blank, "rb").read(), "pinless": open(pinless, "rb").read(),
+               "empty": b"", "text": b"hello\n" * 1000, "cut": image[:len(image) // 2],
                "newer": newer, "foreign": foreign, "torn": torn}
         for name, data in bad.items():
             path = os.path.join(server.folder, name)

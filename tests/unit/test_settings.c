@@ -383,6 +383,20 @@ static void test_settings_check_windows(void **state)
 		why, "quic.max_conn_window (4Mi) must not be below quic.max_stream_window (8Mi)");
 }
 
+static void test_settings_check_bandwidth(void **state)
+{
+	struct mt_settings settings;
+	char why[256] = "";
+
+	(void)state;
+	mt_settings_init(&settings);
+	memcpy(settings.text[MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN], "10K", 4);
+	assert_int_equal(mt_settings_check(&settings, why, sizeof(why)), 0);
+	memcpy(settings.text[MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN], "100", 4);
+	assert_int_equal(mt_settings_check(&settings, why, sizeof(why)), MT_E_RANGE);
+	assert_non_null(strstr(why, "bits per second"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -400,6 +414,7 @@ int main(void)
 		cmocka_unit_test(test_setting_normalize_public_addr),
 		cmocka_unit_test(test_setting_normalize_overlong),
 		cmocka_unit_test(test_setting_normalize_explains),
+		cmocka_unit_test(test_settings_check_bandwidth),
 		cmocka_unit_test(test_settings_typed_values),
 		cmocka_unit_test(test_settings_check_windows),
 	};

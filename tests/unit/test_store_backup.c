@@ -124,6 +124,7 @@ static void test_backup_and_back(void **state)
 	assert_int_equal(
 		mt_store_client_add(store, "ann", (const uint8_t[32]){1}, NULL, &client), 0);
 	assert_int_equal(mt_store_next(store, "generation", &generation), 0);
+	assert_int_equal(mt_store_cert_put(store, MT_CERT_CA, "chain", "key"), 0);
 	put_streams(store, "50");
 	add_entry(store, 10, "{\"n\":1}");
 	assert_int_equal(mt_store_backup(store, &image, &len), 0);
