@@ -322,6 +322,7 @@ static void test_restore_fails(void **state)
 	size_t len = 0;
 	int err = -1;
 
+	assert_int_equal(mt_store_cert_put(store, MT_CERT_CA, "chain", "key"), 0);
 	assert_int_equal(put_streams(store, 50), 0);
 	assert_int_equal(mt_store_backup(store, &image, &len), 0);
 	assert_int_equal(put_streams(store, 60), 0);
