@@ -1,10 +1,9 @@
 #include "daemon/tunnel.h"
 
 #include "daemon/access.h"
-#include "daemon/connect.h"
 #include "daemon/front.h"
 #include "daemon/log.h"
-#include "daemon/resolver.h"
+#include "daemon/opening.h"
 #include "proto/io/pump.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/request.h"
@@ -23,8 +22,7 @@
 
 enum stage {
 	STAGE_HEADER,
-	STAGE_RESOLVE,
-	STAGE_CONNECT,
+	STAGE_OPENING,
 	STAGE_PUMP,
 	STAGE_CUT, /* connected and reset at once: the reset follows the status */
 };
@@ -39,13 +37,9 @@ struct mt_tunnel {
 	struct mt_stream *stream;   /* the pump's in STAGE_PUMP */
 	enum stage stage;
 	bool open; /* counted in tunnels_open */
-	uint16_t port;
-	bool kept;  /* goes on although the rules refuse its target by now */
-	char *name; /* of the target; NULL for an address */
-	size_t name_len;
+	bool kept; /* goes on although the rules refuse its target by now */
+	struct mt_opening opening;
 	struct mt_deadline deadline;
-	struct mt_resolve resolve;
-	struct mt_connect *connect;
 	struct mt_pump *pump;
 	struct mt_addr target;
 	uint64_t connected_ms;
@@ -72,11 +66,12 @@ static void log_access(const struct mt_tunnel *t, const char *reason)
 		return;
 	}
 	(void)mt_addr_format(&t->target, text, sizeof(text));
-	(void)snprintf(target, sizeof(target), "%.*s:%u", (int)t->name_len,
-		t->name != NULL ? t->name : "", t->port); /* a port has five digits at most */
+	(void)snprintf(target, sizeof(target), "%.*s:%u", (int)t->opening.name_len,
+		t->opening.name != NULL ? t->opening.name : "",
+		t->opening.port); /* a port has five digits at most */
 	const struct mt_log_field fields[] = {
 		MT_LOG_TEXT("client", t->set != NULL ? t->set->client : t->client),
-		MT_LOG_TEXT("target", t->name != NULL ? target : text),
+		MT_LOG_TEXT("target", t->opening.name != NULL ? target : text),
 		MT_LOG_TEXT("address", text),
 		MT_LOG_NUMBER("bytes_received", t->counted_in),
 		MT_LOG_NUMBER("bytes_sent", t->counted_out),
@@ -131,11 +126,7 @@ static void free_tunnel(struct mt_tunnel *t)
 	bool was_open = t->open;
 
 	mt_deadline_cancel(&t->deadline);
-	mt_resolve_cancel(&t->resolve);
-	mt_mem_release(env->mem, t->name);
-	if (t->connect != NULL) {
-		mt_connect_cancel(t->connect);
-	}
+	mt_opening_deinit(&t->opening);
 	if (t->stage == STAGE_PUMP) {
 		set_active(env, UINT64_MAX);
 	}
@@ -169,14 +160,6 @@ static void refuse(struct mt_tunnel *t, enum mt_status status)
 		mt_stream_send_fin(t->stream);
 	}
 	give_up(t, MT_APP_NONE);
-}
-
-static void fail(struct mt_tunnel *t, int err)
-{
-	mt_count(err == MT_E_DENIED ? &t->env->counters->tunnels_refused
-				    : &t->env->counters->tunnels_failed,
-		1);
-	refuse(t, mt_status_from_error(err));
 }
 
 static void on_pump_end(struct mt_pump *pump, const struct mt_pump_result *result, void *user)
@@ -242,125 +225,34 @@ static void cut_after_status(struct mt_tunnel *t)
 	mt_deadline_set(&t->env->deadlines, &t->deadline, CUT_MS);
 }
 
-/* What the rules are asked. Only while the connection is there. */
-static struct mt_access_request request_of(const struct mt_tunnel *t)
+static void on_opened(struct mt_opening *o, int err, int fd, const struct mt_addr *addr)
 {
-	return (struct mt_access_request){
-		.client = t->set->client,
-		.protocol = MT_RULE_TCP,
-		.name = t->name,
-		.name_len = t->name_len,
-		.port = t->port,
-	};
-}
+	struct mt_tunnel *t = (struct mt_tunnel *)((char *)o - offsetof(struct mt_tunnel, opening));
 
-static void on_connected(void *user, int err, int fd, const struct mt_addr *addr)
-{
-	struct mt_tunnel *t = user;
-	const struct mt_access_request request = request_of(t);
-
-	t->connect = NULL;
 	if (err == -ECONNRESET) {
 		cut_after_status(t);
-		return;
+	} else if (err < 0) {
+		refuse(t, mt_status_from_error(err));
+	} else {
+		t->target = *addr;
+		start_pump(t, fd);
 	}
-	if (err < 0) {
-		fail(t, err);
-		return;
-	}
-	/* The rules may have changed since the attempt began. */
-	if (mt_access_check_target(t->env->snapshot, &request, addr) < 0) {
-		(void)close(fd); /* nothing was exchanged with the target */
-		fail(t, MT_E_DENIED);
-		return;
-	}
-	t->target = *addr;
-	start_pump(t, fd);
-}
-
-static void start_connect(struct mt_tunnel *t, const struct mt_addr *addrs, size_t count)
-{
-	const struct mt_connect_config config = {
-		.env = t->env,
-		.addrs = addrs,
-		.count = count,
-		.request = request_of(t),
-		.on_done = on_connected,
-		.user = t,
-	};
-	int rv;
-
-	mt_deadline_cancel(&t->deadline);
-	t->stage = STAGE_CONNECT;
-	rv = mt_connect_start(&t->connect, &config);
-	if (rv < 0) {
-		fail(t, rv);
-	}
-}
-
-static void on_resolved(
-	struct mt_resolve *request, int err, const struct mt_addr *addrs, size_t count)
-{
-	struct mt_tunnel *t =
-		(struct mt_tunnel *)((char *)request - offsetof(struct mt_tunnel, resolve));
-
-	if (count == 0) {
-		fail(t, err);
-		return;
-	}
-	start_connect(t, addrs, count);
-}
-
-/* Asks the rules, then the resolver: 0 and the addresses, MT_E_AGAIN, or why not. */
-static int look_up(struct mt_tunnel *t, const struct mt_request *request,
-	const struct mt_addr **addrs, size_t *count)
-{
-	struct mt_access_request ask;
-	int rv;
-
-	t->name = mt_mem_alloc(t->env->mem, request->host_len);
-	if (t->name == NULL) {
-		mt_count(&t->env->counters->errors, 1);
-		return -ENOMEM;
-	}
-	memcpy(t->name, request->host, request->host_len);
-	t->name_len = request->host_len;
-	ask = request_of(t);
-	rv = mt_access_check_name(t->env->snapshot, &ask, NULL);
-	return rv == 0 ? mt_resolver_lookup(
-				 t->env->resolver, &t->resolve, t->name, t->name_len, addrs, count)
-		       : rv;
 }
 
 static void start_request(struct mt_tunnel *t, const struct mt_request *request)
 {
-	enum mt_host_kind kind;
-	struct mt_addr literal;
-	const struct mt_addr *addrs = &literal;
-	size_t count = 1;
-	int rv = mt_host_parse(&kind, &literal, request->host, request->host_len, request->port);
+	int rv;
 
-	if (rv < 0) {
-		mt_count(&t->env->counters->requests_malformed, 1);
-		refuse(t, mt_status_from_error(rv));
-		return;
-	}
+	t->stage = STAGE_OPENING;
 	t->open = true;
 	t->env->tunnels_open++;
-	t->port = request->port;
-	if (kind == MT_HOST_NAME) {
-		t->stage = STAGE_RESOLVE;
-		rv = look_up(t, request, &addrs, &count);
-		if (rv == MT_E_AGAIN) {
-			mt_deadline_set(&t->env->deadlines, &t->deadline, MT_CONNECT_TIMEOUT_MS);
-			return;
-		}
-	}
+	t->opening.env = t->env;
+	t->opening.client = t->set->client;
+	t->opening.on_done = on_opened;
+	rv = mt_opening_start(&t->opening, request);
 	if (rv < 0) {
-		fail(t, rv);
-		return;
+		refuse(t, mt_status_from_error(rv));
 	}
-	start_connect(t, addrs, count);
 }
 
 static void hand_over_channel(struct mt_tunnel *t)
@@ -430,10 +322,8 @@ static void on_deadline(struct mt_deadline *deadline)
 		refuse(t, MT_STATUS_TIMED_OUT);
 	} else if (t->stage == STAGE_CUT) {
 		give_up(t, MT_APP_TARGET_RESET);
-	} else if (t->stage == STAGE_PUMP) {
-		cancel(t, MT_APP_NONE);
 	} else {
-		fail(t, MT_E_TIMEOUT);
+		cancel(t, MT_APP_NONE);
 	}
 }
 
@@ -495,7 +385,6 @@ void mt_tunnels_accept(struct mt_tunnels *set, struct mt_stream *stream)
 	t->stream = stream;
 	t->stage = STAGE_HEADER;
 	t->deadline.on_due = on_deadline;
-	t->resolve.on_done = on_resolved;
 	if (LIST_EMPTY(&env->tunnels)) {
 		env->tunnel_sweep.on_due = on_sweep;
 		mt_deadline_set(&env->deadlines, &env->tunnel_sweep, SWEEP_MS);
@@ -531,7 +420,7 @@ void mt_tunnels_cancel(struct mt_tunnels *set, uint64_t app_code)
 /* Whether it must be cut. */
 static bool recheck(struct mt_tunnel *t, enum mt_recheck how)
 {
-	const struct mt_access_request request = request_of(t);
+	const struct mt_access_request request = mt_opening_request(&t->opening);
 
 	if (mt_access_check_target(t->env->snapshot, &request, &t->target) == 0) {
 		t->kept = false;

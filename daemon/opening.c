@@ -1,0 +1,151 @@
+#include "daemon/opening.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+struct mt_access_request mt_opening_request(const struct mt_opening *o)
+{
+	return (struct mt_access_request){
+		.client = o->client,
+		.protocol = MT_RULE_TCP,
+		.name = o->name,
+		.name_len = o->name_len,
+		.port = o->port,
+	};
+}
+
+static void count_failure(struct mt_opening *o, int err)
+{
+	mt_count(err == MT_E_DENIED ? &o->env->counters->tunnels_refused
+				    : &o->env->counters->tunnels_failed,
+		1);
+}
+
+static void finish(struct mt_opening *o, int err, int fd, const struct mt_addr *addr)
+{
+	mt_deadline_cancel(&o->deadline);
+	if (err < 0 && err != -ECONNRESET) {
+		count_failure(o, err);
+	}
+	o->on_done(o, err, fd, addr);
+}
+
+static void on_connected(void *user, int err, int fd, const struct mt_addr *addr)
+{
+	struct mt_opening *o = user;
+	const struct mt_access_request request = mt_opening_request(o);
+
+	o->connect = NULL;
+	/* The rules may have changed since the attempt began. */
+	if (err == 0 && mt_access_check_target(o->env->snapshot, &request, addr) < 0) {
+		(void)close(fd); /* nothing was exchanged with the target */
+		fd = -1;
+		err = MT_E_DENIED;
+	}
+	finish(o, err, fd, addr);
+}
+
+static int start_connect(struct mt_opening *o, const struct mt_addr *addrs, size_t count)
+{
+	const struct mt_connect_config config = {
+		.env = o->env,
+		.addrs = addrs,
+		.count = count,
+		.request = mt_opening_request(o),
+		.on_done = on_connected,
+		.user = o,
+	};
+
+	mt_deadline_cancel(&o->deadline);
+	return mt_connect_start(&o->connect, &config);
+}
+
+static void on_resolved(
+	struct mt_resolve *request, int err, const struct mt_addr *addrs, size_t count)
+{
+	struct mt_opening *o =
+		(struct mt_opening *)((char *)request - offsetof(struct mt_opening, resolve));
+	int rv = count == 0 ? err : start_connect(o, addrs, count);
+
+	if (rv < 0) {
+		finish(o, rv, -1, NULL);
+	}
+}
+
+static void on_deadline(struct mt_deadline *deadline)
+{
+	struct mt_opening *o =
+		(struct mt_opening *)((char *)deadline - offsetof(struct mt_opening, deadline));
+
+	mt_resolve_cancel(&o->resolve);
+	finish(o, MT_E_TIMEOUT, -1, NULL);
+}
+
+/* Asks the rules, then the resolver: 0 and the addresses, MT_E_AGAIN, or why not. */
+static int look_up(struct mt_opening *o, const struct mt_request *request,
+	const struct mt_addr **addrs, size_t *count)
+{
+	struct mt_access_request ask;
+	int rv;
+
+	o->name = mt_mem_alloc(o->env->mem, request->host_len);
+	if (o->name == NULL) {
+		mt_count(&o->env->counters->errors, 1);
+		return -ENOMEM;
+	}
+	memcpy(o->name, request->host, request->host_len);
+	o->name_len = request->host_len;
+	ask = mt_opening_request(o);
+	rv = mt_access_check_name(o->env->snapshot, &ask, NULL);
+	if (rv == 0) {
+		rv = mt_resolver_lookup(
+			o->env->resolver, &o->resolve, o->name, o->name_len, addrs, count);
+	}
+	return rv;
+}
+
+int mt_opening_start(struct mt_opening *o, const struct mt_request *request)
+{
+	enum mt_host_kind kind;
+	struct mt_addr literal;
+	const struct mt_addr *addrs = &literal;
+	size_t count = 1;
+	int rv = mt_host_parse(&kind, &literal, request->host, request->host_len, request->port);
+
+	if (rv < 0) {
+		mt_count(&o->env->counters->requests_malformed, 1);
+		return rv;
+	}
+	o->resolve.on_done = on_resolved;
+	o->deadline.on_due = on_deadline;
+	o->port = request->port;
+	if (kind == MT_HOST_NAME) {
+		rv = look_up(o, request, &addrs, &count);
+		if (rv == MT_E_AGAIN) {
+			mt_deadline_set(&o->env->deadlines, &o->deadline, MT_CONNECT_TIMEOUT_MS);
+			return 0;
+		}
+	}
+	if (rv == 0) {
+		rv = start_connect(o, addrs, count);
+	}
+	if (rv < 0) {
+		count_failure(o, rv);
+	}
+	return rv;
+}
+
+void mt_opening_deinit(struct mt_opening *o)
+{
+	mt_deadline_cancel(&o->deadline);
+	mt_resolve_cancel(&o->resolve);
+	if (o->connect != NULL) {
+		mt_connect_cancel(o->connect);
+		o->connect = NULL;
+	}
+	if (o->name != NULL) {
+		mt_mem_release(o->env->mem, o->name);
+		o->name = NULL;
+	}
+}
