@@ -88,6 +88,11 @@ PROTO_LIB := $(BUILD)/libproto.a
 STORE_LIB := $(BUILD)/libstore.a
 WEB_LIB   := $(BUILD)/libweb.a
 
+# The dashboard: PATH=FILE for each file that the daemon serves from its binary.
+UI_VENDOR := $(wildcard web/ui/vendor/uPlot/*.js web/ui/vendor/uPlot/*.css)
+UI_OWN    := $(wildcard web/ui/*.css web/ui/*.js web/ui/*.svg)
+UI_FILES  := /=web/ui/index.html $(foreach f,$(UI_OWN) $(UI_VENDOR),/ui/$(notdir $(f))=$(f))
+
 PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 
 .DEFAULT_GOAL := all
@@ -118,7 +123,19 @@ $(PROGRAMS) $(BUILD)/manual: $(BUILD)/flags
 $(WIRE_LIB): $(call objects,$(WIRE_SRC))
 $(PROTO_LIB): $(call objects,$(QUIC_SRC) $(IO_SRC))
 $(STORE_LIB): $(call objects,$(STORE_SRC))
-$(WEB_LIB): $(call objects,$(WEB_SRC))
+$(WEB_LIB): $(call objects,$(WEB_SRC)) $(BUILD)/obj/web/ui.o
+
+$(BUILD)/ui.c: web/ui/index.html $(UI_OWN) $(UI_VENDOR) scripts/embed $(BUILD)/ui.list
+	$(call say,EMBED,$@)
+	$(Q)scripts/embed $(UI_FILES) >$@
+
+# Written when a file of the dashboard comes or goes.
+$(BUILD)/ui.list: FORCE
+	@mkdir -p $(@D); echo '$(UI_FILES)' | cmp -s - $@ || echo '$(UI_FILES)' > $@
+
+$(BUILD)/obj/web/ui.o: $(BUILD)/ui.c web/assets.h $(BUILD)/flags
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 %.a:
 	$(call say,AR,$@)

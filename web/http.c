@@ -1,5 +1,6 @@
 #include "web/http.h"
 
+#include "web/assets.h"
 #include "web/metrics.h"
 #include "web/origin.h"
 
@@ -30,6 +31,8 @@ struct page {
 	const char *type;
 	char *body; /* for free() */
 	size_t len;
+	const struct mt_web_asset *asset; /* instead of a body */
+	bool compressed;
 };
 
 static void set_text(struct page *p, unsigned status, const char *text)
@@ -65,6 +68,19 @@ static void make_status(struct page *p, const struct mt_web_view *view)
 	p->len = p->body != NULL ? strlen(p->body) : 0;
 }
 
+/* A file of the dashboard, in the form that the client takes. */
+static void set_asset(struct page *p, const struct mt_web_asset *asset, struct MHD_Connection *c)
+{
+	const char *known =
+		MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_IF_NONE_MATCH);
+
+	p->status = mt_web_etag_matches(known, asset->etag) ? MHD_HTTP_NOT_MODIFIED : MHD_HTTP_OK;
+	p->type = asset->type;
+	p->asset = asset;
+	p->compressed = mt_web_accepts_gzip(
+		MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING));
+}
+
 static const struct {
 	const char *path;
 	void (*make)(struct page *p, const struct mt_web_view *view);
@@ -80,6 +96,7 @@ static void make_page(struct page *p, const struct site *site, struct MHD_Connec
 	const char *host = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
 	const char *origin =
 		MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_ORIGIN);
+	const struct mt_web_asset *asset = mt_web_asset_find(url);
 
 	if (!mt_web_host_allowed(host, site->local)) {
 		set_text(p, MHD_HTTP_FORBIDDEN, "this Host is not served here\n");
@@ -99,14 +116,36 @@ static void make_page(struct page *p, const struct site *site, struct MHD_Connec
 			return;
 		}
 	}
-	set_text(p, MHD_HTTP_NOT_FOUND, "not found; there are /metrics, /healthz and /status\n");
+	if (asset != NULL) {
+		set_asset(p, asset, c);
+		return;
+	}
+	set_text(p, MHD_HTTP_NOT_FOUND, "not found; there are /, /metrics, /healthz and /status\n");
+}
+
+static enum MHD_Result add_asset_headers(struct MHD_Response *response, const struct page *p)
+{
+	if (MHD_add_response_header(response, MHD_HTTP_HEADER_ETAG, p->asset->etag) != MHD_YES ||
+		MHD_add_response_header(response, MHD_HTTP_HEADER_VARY, "Accept-Encoding") !=
+			MHD_YES ||
+		MHD_add_response_header(response, "Content-Security-Policy", MT_WEB_ASSET_POLICY) !=
+			MHD_YES ||
+		MHD_add_response_header(response, "Referrer-Policy", "no-referrer") != MHD_YES) {
+		return MHD_NO;
+	}
+	return p->compressed
+		       ? MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip")
+		       : MHD_YES;
 }
 
 static enum MHD_Result add_headers(struct MHD_Response *response, const struct page *p)
 {
+	if (p->asset != NULL && add_asset_headers(response, p) != MHD_YES) {
+		return MHD_NO;
+	}
 	if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, p->type) != MHD_YES ||
-		MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") !=
-			MHD_YES ||
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL,
+			p->asset != NULL ? "no-cache" : "no-store") != MHD_YES ||
 		MHD_add_response_header(response, "X-Content-Type-Options", "nosniff") != MHD_YES) {
 		return MHD_NO;
 	}
@@ -114,6 +153,30 @@ static enum MHD_Result add_headers(struct MHD_Response *response, const struct p
 		return MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
 	}
 	return MHD_YES;
+}
+
+/* NULL without memory; takes the body of `p`. */
+static struct MHD_Response *make_response(const struct page *p)
+{
+	struct MHD_Response *response;
+
+	if (p->asset != NULL) {
+		struct mt_web_bytes bytes = p->compressed ? p->asset->gzip : p->asset->plain;
+
+		if (p->status == MHD_HTTP_NOT_MODIFIED) {
+			bytes.len = 0;
+		}
+		return MHD_create_response_from_buffer(
+			bytes.len, (void *)(uintptr_t)bytes.data, MHD_RESPMEM_PERSISTENT);
+	}
+	if (p->body == NULL) {
+		return NULL;
+	}
+	response = MHD_create_response_from_buffer(p->len, p->body, MHD_RESPMEM_MUST_FREE);
+	if (response == NULL) {
+		free(p->body);
+	}
+	return response;
 }
 
 static enum MHD_Result on_request(void *user, struct MHD_Connection *c, const char *url,
@@ -139,13 +202,9 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *c, const ch
 		return MHD_YES;
 	}
 	make_page(&p, user, c, url, method);
-	if (p.body == NULL) {
-		return MHD_NO; /* out of memory: the connection is closed */
-	}
-	response = MHD_create_response_from_buffer(p.len, p.body, MHD_RESPMEM_MUST_FREE);
+	response = make_response(&p);
 	if (response == NULL) {
-		free(p.body);
-		return MHD_NO;
+		return MHD_NO; /* out of memory: the connection is closed */
 	}
 	if (add_headers(response, &p) == MHD_YES) {
 		rv = MHD_queue_response(c, p.status, response);
