@@ -131,7 +131,7 @@ static void set_end_from_ccerr(struct mt_conn *c, const ngtcp2_ccerr *e, bool by
 void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len, bool keep_ids)
 {
 	struct mt_endpoint *ep = c->ep;
-	struct mt_stream *s, *next;
+	struct mt_quic_stream *s, *next;
 	struct mt_conn_info info;
 	struct mt_closing *closing = NULL;
 	ngtcp2_duration pto;
@@ -257,7 +257,7 @@ void mt_conn_write_close(struct mt_conn *c)
 	mt_conn_end_now(c, packet, n > 0 ? (size_t)n : 0, n > 0);
 }
 
-void mt_conn_return_stream(struct mt_stream *s)
+void mt_conn_return_stream(struct mt_quic_stream *s)
 {
 	if (s->by_peer && !s->credited) {
 		s->credited = true;
@@ -266,7 +266,7 @@ void mt_conn_return_stream(struct mt_stream *s)
 	}
 }
 
-void mt_conn_add_given_up(struct mt_stream *s)
+void mt_conn_add_given_up(struct mt_quic_stream *s)
 {
 	s->given_up_ns = s->ep->now_ns;
 	s->given_up_base = s->tx_base;
@@ -274,7 +274,7 @@ void mt_conn_add_given_up(struct mt_stream *s)
 	TAILQ_INSERT_TAIL(&s->conn->given_up, s, given_up);
 }
 
-void mt_conn_remove_given_up(struct mt_stream *s)
+void mt_conn_remove_given_up(struct mt_quic_stream *s)
 {
 	if (s->is_given_up) {
 		TAILQ_REMOVE(&s->conn->given_up, s, given_up);
@@ -284,7 +284,7 @@ void mt_conn_remove_given_up(struct mt_stream *s)
 
 void mt_conn_write_off(struct mt_conn *c)
 {
-	struct mt_stream *s;
+	struct mt_quic_stream *s;
 
 	while ((s = TAILQ_FIRST(&c->given_up)) && c->written_off_count < WRITTEN_OFF_MAX &&
 		s->given_up_ns + WRITE_OFF_NS <= c->ep->now_ns) {
@@ -292,7 +292,7 @@ void mt_conn_write_off(struct mt_conn *c)
 		if (s->tx_fin_sent && s->tx_base == s->given_up_base) {
 			/* Nothing was acknowledged for as long: a STOP_SENDING had come, which
 			 * ngtcp2 does not tell when there is nothing left to write. */
-			mt_stream_reset(s, 0);
+			mt_stream_reset(&s->base, 0);
 		}
 		if (!s->tx_over) {
 			mt_conn_add_given_up(s); /* it still delivers an answer */
@@ -383,7 +383,7 @@ uint64_t mt_conn_streams_left(const struct mt_conn *c)
 
 int mt_conn_open_stream(struct mt_conn *c, struct mt_stream **out)
 {
-	struct mt_stream *s;
+	struct mt_quic_stream *s;
 	int64_t id;
 	int rc;
 
@@ -402,7 +402,7 @@ int mt_conn_open_stream(struct mt_conn *c, struct mt_stream **out)
 		mt_conn_close(c, MT_APP_LIMIT, "out of memory");
 		return -ENOMEM;
 	}
-	*out = s;
+	*out = &s->base;
 	return 0;
 }
 

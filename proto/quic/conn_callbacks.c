@@ -77,7 +77,7 @@ static int handshake_confirmed(ngtcp2_conn *qc, void *user)
 static int recv_stream_data(ngtcp2_conn *qc, uint32_t flags, int64_t id, uint64_t offset,
 	const uint8_t *data, size_t len, void *user, void *stream_user)
 {
-	struct mt_stream *s = stream_user;
+	struct mt_quic_stream *s = stream_user;
 
 	(void)qc, (void)id, (void)offset, (void)user;
 	if (!s) {
@@ -101,7 +101,7 @@ static int acked_stream_data(
 static int stream_open(ngtcp2_conn *qc, int64_t id, void *user)
 {
 	struct mt_conn *c = user;
-	struct mt_stream *s = mt_stream_new(c, id, true);
+	struct mt_quic_stream *s = mt_stream_new(c, id, true);
 
 	if (!s || ngtcp2_conn_set_stream_user_data(qc, id, s) != 0) {
 		return NGTCP2_ERR_CALLBACK_FAILURE;
@@ -145,7 +145,7 @@ static int extend_max_streams(ngtcp2_conn *qc, uint64_t max, void *user)
 static int extend_max_stream_data(
 	ngtcp2_conn *qc, int64_t id, uint64_t max, void *user, void *stream_user)
 {
-	struct mt_stream *s = stream_user;
+	struct mt_quic_stream *s = stream_user;
 
 	(void)qc, (void)id, (void)max, (void)user;
 	if (s && !s->tx_over && (s->tx_sent < s->tx_end || (s->tx_fin && !s->tx_fin_sent))) {

@@ -87,11 +87,60 @@ static bool window_is_full(const struct mt_conn *c)
 	       c->tx_unacked >= c->ep->cfg.limits.max_conn_window;
 }
 
+/* The next unsent bytes as at most two pieces; `*fin` when they are the last. */
+static size_t next_unsent(const struct mt_quic_stream *s, ngtcp2_vec vec[2], size_t *len, bool *fin)
+{
+	const struct mt_chunk *chunk = s->tx_cur;
+	uint32_t off = s->tx_cur_off;
+	size_t n = 0;
+
+	*len = 0;
+	for (; chunk && n < 2; chunk = chunk->next, off = 0) {
+		if (chunk->len > off) {
+			vec[n].base = (uint8_t *)chunk->data + off;
+			vec[n].len = chunk->len - off;
+			*len += vec[n].len;
+			n++;
+		}
+	}
+	*fin = s->tx_fin && *len == s->tx_end - s->tx_sent;
+	return n;
+}
+
+static void on_sent(struct mt_quic_stream *s, size_t len, bool fin)
+{
+	size_t left = len, n;
+
+	while (left > 0) {
+		n = s->tx_cur->len - s->tx_cur_off;
+		if (left < n || (left == n && !s->tx_cur->next)) {
+			s->tx_cur_off += (uint32_t)left;
+			break;
+		}
+		left -= n;
+		s->tx_cur = s->tx_cur->next;
+		s->tx_cur_off = 0;
+	}
+	s->tx_sent += len;
+	s->conn->tx_unacked += len;
+	s->conn->info.bytes_sent += len;
+	if (fin) {
+		s->tx_fin_sent = true;
+	}
+	if (s->tx_sent == s->tx_end && (!s->tx_fin || s->tx_fin_sent)) {
+		mt_stream_set_sendable(s, false);
+	}
+	if (s->tx_was_full && s->tx_end - s->tx_sent <= MT_STREAM_UNSENT_MAX / 2) {
+		s->tx_was_full = false;
+		mt_stream_raise(s, MT_EV_WRITABLE);
+	}
+}
+
 /* One step with the stream whose turn it is, or without one. */
 static ngtcp2_ssize write_stream(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi,
 	uint8_t *buf, size_t cap, uint32_t *turn)
 {
-	struct mt_stream *s = TAILQ_FIRST(&c->sendable);
+	struct mt_quic_stream *s = TAILQ_FIRST(&c->sendable);
 	uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_MORE;
 	ngtcp2_ssize n, sent = -1;
 	size_t count = 0, len = 0;
@@ -99,7 +148,7 @@ static ngtcp2_ssize write_stream(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pk
 	bool fin = false;
 
 	if (s && c->established) {
-		count = mt_stream_unsent(s, vec, &len, &fin);
+		count = next_unsent(s, vec, &len, &fin);
 	}
 	if (s && len > 0 && window_is_full(c)) {
 		s = NULL;
@@ -114,7 +163,7 @@ static ngtcp2_ssize write_stream(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pk
 	n = ngtcp2_conn_writev_stream(
 		c->qc, path, pi, buf, cap, &sent, flags, s->id, vec, count, c->ep->now_ns);
 	if (sent >= 0) {
-		mt_stream_on_sent(s, (size_t)sent, fin && (size_t)sent == len);
+		on_sent(s, (size_t)sent, fin && (size_t)sent == len);
 		*turn += (uint32_t)sent;
 		if (*turn >= STREAM_TURN_BYTES && s->is_sendable) {
 			TAILQ_REMOVE(&c->sendable, s, sendable);
@@ -190,7 +239,7 @@ enum outcome {
  */
 static void retry_blocked(struct mt_conn *c)
 {
-	struct mt_stream *s = TAILQ_FIRST(&c->blocked);
+	struct mt_quic_stream *s = TAILQ_FIRST(&c->blocked);
 
 	if (s) { /* no reason to be written again for, unlike mt_stream_set_sendable */
 		TAILQ_REMOVE(&c->blocked, s, sendable);

@@ -83,7 +83,7 @@ int mt_endpoint_new(struct mt_endpoint **out, const struct mt_endpoint_config *c
 
 static void free_buried(struct mt_endpoint *ep)
 {
-	struct mt_stream *s;
+	struct mt_quic_stream *s;
 
 	while ((s = TAILQ_FIRST(&ep->buried))) {
 		TAILQ_REMOVE(&ep->buried, s, ready);
@@ -408,41 +408,44 @@ static void deliver_conn(struct mt_conn *c)
 	}
 }
 
-static void deliver_stream(struct mt_stream *s)
+static void deliver_stream(struct mt_quic_stream *s)
 {
 	const struct mt_endpoint_events *ev = &s->ep->cfg.events;
+	struct mt_stream *base = &s->base;
 	unsigned events = s->events;
 
 	s->events = 0;
 	if (events & MT_EV_OPEN) {
 		if (!ev->on_stream || !s->conn || s->conn->close_pending) {
-			mt_stream_release(s, 0);
+			mt_stream_release(base, 0);
 			return;
 		}
-		ev->on_stream(ev->user, s->conn, s);
+		ev->on_stream(ev->user, s->conn, base);
 	}
 	/* A handler may release the stream at any step: its handler is gone then. */
-	if ((events & MT_EV_READABLE) && s->handler && s->handler->on_readable && !s->rx_over) {
-		s->handler->on_readable(s, s->user);
+	if ((events & MT_EV_READABLE) && base->handler && base->handler->on_readable &&
+		!s->rx_over) {
+		base->handler->on_readable(base, base->user);
 	}
-	if ((events & MT_EV_WRITABLE) && s->handler && s->handler->on_writable && !s->tx_over) {
-		s->handler->on_writable(s, s->user);
+	if ((events & MT_EV_WRITABLE) && base->handler && base->handler->on_writable &&
+		!s->tx_over) {
+		base->handler->on_writable(base, base->user);
 	}
-	if ((events & MT_EV_RESET) && s->handler && s->handler->on_reset) {
-		s->handler->on_reset(s, s->reset_code, s->user);
+	if ((events & MT_EV_RESET) && base->handler && base->handler->on_reset) {
+		base->handler->on_reset(base, s->reset_code, base->user);
 	}
-	if ((events & MT_EV_STOP) && s->handler && s->handler->on_stop) {
-		s->handler->on_stop(s, s->stop_code, s->user);
+	if ((events & MT_EV_STOP) && base->handler && base->handler->on_stop) {
+		base->handler->on_stop(base, s->stop_code, base->user);
 	}
-	if ((events & MT_EV_END) && s->handler && s->handler->on_end) {
-		s->handler->on_end(s, s->end_err, s->user);
+	if ((events & MT_EV_END) && base->handler && base->handler->on_end) {
+		base->handler->on_end(base, s->end_err, base->user);
 	}
 }
 
 void mt_endpoint_dispatch(struct mt_endpoint *ep, uint64_t now_ns)
 {
 	const struct mt_endpoint_events *ev = &ep->cfg.events;
-	struct mt_stream *s;
+	struct mt_quic_stream *s;
 	struct mt_conn *c;
 
 	advance(ep, now_ns);

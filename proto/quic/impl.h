@@ -6,7 +6,7 @@
 #include "proto/quic/endpoint.h"
 #include "proto/quic/expiry.h"
 #include "proto/quic/mem.h"
-#include "proto/quic/stream.h"
+#include "proto/quic/stream_kind.h"
 #include "proto/quic/tls.h"
 
 #include <ngtcp2/ngtcp2.h>
@@ -16,7 +16,7 @@
 #include <sys/queue.h>
 
 TAILQ_HEAD(mt_conn_list, mt_conn);
-TAILQ_HEAD(mt_stream_list, mt_stream);
+TAILQ_HEAD(mt_stream_list, mt_quic_stream);
 
 /* Pending events; delivered by dispatch. */
 enum {
@@ -34,16 +34,15 @@ enum {
 /* Invariants: tx_base <= tx_sent <= tx_end; the chunks from tx_head hold exactly tx_base to tx_end;
  * what lies before tx_sent is borrowed by ngtcp2 until acknowledged.
  */
-struct mt_stream {
+struct mt_quic_stream {
+	struct mt_stream base; /* first */
 	struct mt_endpoint *ep;
 	struct mt_conn *conn; /* NULL once detached */
 	int64_t id;
-	const struct mt_stream_handler *handler;
-	void *user;
-	TAILQ_ENTRY(mt_stream) of_conn;
-	TAILQ_ENTRY(mt_stream) sendable;
-	TAILQ_ENTRY(mt_stream) ready;
-	TAILQ_ENTRY(mt_stream) given_up;
+	TAILQ_ENTRY(mt_quic_stream) of_conn;
+	TAILQ_ENTRY(mt_quic_stream) sendable;
+	TAILQ_ENTRY(mt_quic_stream) ready;
+	TAILQ_ENTRY(mt_quic_stream) given_up;
 
 	struct mt_chunk *rx_head;
 	struct mt_chunk *rx_tail;
@@ -212,9 +211,9 @@ void mt_conn_tell_refused(struct mt_conn *c, const uint8_t *fingerprint);
 void mt_conn_free_datagrams(struct mt_conn *c);
 void mt_conn_deliver_early(struct mt_conn *c);
 /* Lets the peer open another stream in the place of this one, once. */
-void mt_conn_return_stream(struct mt_stream *s);
-void mt_conn_add_given_up(struct mt_stream *s);
-void mt_conn_remove_given_up(struct mt_stream *s);
+void mt_conn_return_stream(struct mt_quic_stream *s);
+void mt_conn_add_given_up(struct mt_quic_stream *s);
+void mt_conn_remove_given_up(struct mt_quic_stream *s);
 /* Returns streams that were given up so long ago that they should have ended. */
 void mt_conn_write_off(struct mt_conn *c);
 
@@ -226,20 +225,18 @@ bool mt_conn_write(struct mt_conn *c);
 void mt_conn_write_close(struct mt_conn *c);
 
 /* stream.c */
-struct mt_stream *mt_stream_new(struct mt_conn *c, int64_t id, bool by_peer);
-void mt_stream_free(struct mt_stream *s);
-void mt_stream_raise(struct mt_stream *s, unsigned events);
-int mt_stream_on_data(struct mt_stream *s, const uint8_t *data, size_t len, bool fin) MT_MUST_CHECK;
-void mt_stream_on_acked(struct mt_stream *s, size_t len);
-void mt_stream_on_sent(struct mt_stream *s, size_t len, bool fin);
-void mt_stream_on_reset(struct mt_stream *s, uint64_t code);
-void mt_stream_on_stop(struct mt_stream *s, uint64_t code);
-void mt_stream_on_close(struct mt_stream *s, uint64_t code);
-void mt_stream_detach(struct mt_stream *s, int err);
-void mt_stream_set_sendable(struct mt_stream *s, bool sendable);
-void mt_stream_set_blocked(struct mt_stream *s);
-/* The next unsent bytes as at most two pieces; `*fin` when they are the last. */
-size_t mt_stream_unsent(const struct mt_stream *s, ngtcp2_vec vec[2], size_t *len, bool *fin);
+struct mt_quic_stream *mt_stream_new(struct mt_conn *c, int64_t id, bool by_peer);
+void mt_stream_free(struct mt_quic_stream *s);
+void mt_stream_raise(struct mt_quic_stream *s, unsigned events);
+int mt_stream_on_data(
+	struct mt_quic_stream *s, const uint8_t *data, size_t len, bool fin) MT_MUST_CHECK;
+void mt_stream_on_acked(struct mt_quic_stream *s, size_t len);
+void mt_stream_on_reset(struct mt_quic_stream *s, uint64_t code);
+void mt_stream_on_stop(struct mt_quic_stream *s, uint64_t code);
+void mt_stream_on_close(struct mt_quic_stream *s, uint64_t code);
+void mt_stream_detach(struct mt_quic_stream *s, int err);
+void mt_stream_set_sendable(struct mt_quic_stream *s, bool sendable);
+void mt_stream_set_blocked(struct mt_quic_stream *s);
 
 /* endpoint.c */
 struct mt_closing *mt_closing_new(struct mt_endpoint *ep, struct mt_conn *c, const uint8_t *packet,

@@ -7,13 +7,16 @@
 /* A reserve of the whole space at once. */
 #define SEND_PIECES (MT_STREAM_UNSENT_MAX / MT_CHUNK_BYTES + 2)
 
-struct mt_stream *mt_stream_new(struct mt_conn *c, int64_t id, bool by_peer)
+static const struct mt_stream_kind kind;
+
+struct mt_quic_stream *mt_stream_new(struct mt_conn *c, int64_t id, bool by_peer)
 {
-	struct mt_stream *s = mt_mem_calloc(c->ep->cfg.mem, sizeof(*s));
+	struct mt_quic_stream *s = mt_mem_calloc(c->ep->cfg.mem, sizeof(*s));
 
 	if (!s) {
 		return NULL;
 	}
+	s->base.kind = &kind;
 	s->ep = c->ep;
 	s->conn = c;
 	s->id = id;
@@ -24,7 +27,7 @@ struct mt_stream *mt_stream_new(struct mt_conn *c, int64_t id, bool by_peer)
 	return s;
 }
 
-static void free_chunks(struct mt_stream *s, struct mt_chunk *chunk)
+static void free_chunks(struct mt_quic_stream *s, struct mt_chunk *chunk)
 {
 	struct mt_chunk *next;
 
@@ -34,7 +37,7 @@ static void free_chunks(struct mt_stream *s, struct mt_chunk *chunk)
 	}
 }
 
-static void drop_tx(struct mt_stream *s)
+static void drop_tx(struct mt_quic_stream *s)
 {
 	free_chunks(s, s->tx_head);
 	free_chunks(s, s->tx_spare);
@@ -42,7 +45,7 @@ static void drop_tx(struct mt_stream *s)
 }
 
 /* Credit for bytes that have left our hands: the stream's own only while it can still receive. */
-static void return_credit(struct mt_stream *s, size_t len)
+static void return_credit(struct mt_quic_stream *s, size_t len)
 {
 	struct mt_conn *c = s->conn;
 
@@ -58,7 +61,7 @@ static void return_credit(struct mt_stream *s, size_t len)
 	mt_conn_mark_dirty(c);
 }
 
-static void drop_rx(struct mt_stream *s)
+static void drop_rx(struct mt_quic_stream *s)
 {
 	size_t len = s->rx_bytes;
 
@@ -68,7 +71,7 @@ static void drop_rx(struct mt_stream *s)
 	return_credit(s, len);
 }
 
-void mt_stream_free(struct mt_stream *s)
+void mt_stream_free(struct mt_quic_stream *s)
 {
 	struct mt_conn *c = s->conn;
 
@@ -89,7 +92,7 @@ void mt_stream_free(struct mt_stream *s)
 }
 
 /* Frees later, from dispatch: a handler of this very stream may be running. */
-static void bury(struct mt_stream *s)
+static void bury(struct mt_quic_stream *s)
 {
 	if (s->buried) {
 		return;
@@ -102,7 +105,7 @@ static void bury(struct mt_stream *s)
 	TAILQ_INSERT_TAIL(&s->ep->buried, s, ready);
 }
 
-void mt_stream_raise(struct mt_stream *s, unsigned events)
+void mt_stream_raise(struct mt_quic_stream *s, unsigned events)
 {
 	if (s->released) {
 		return;
@@ -114,7 +117,7 @@ void mt_stream_raise(struct mt_stream *s, unsigned events)
 	}
 }
 
-void mt_stream_set_sendable(struct mt_stream *s, bool sendable)
+void mt_stream_set_sendable(struct mt_quic_stream *s, bool sendable)
 {
 	if (!s->conn) {
 		return;
@@ -136,14 +139,14 @@ void mt_stream_set_sendable(struct mt_stream *s, bool sendable)
 }
 
 /* A FIN alone needs no credit: it does not wait behind streams that do. */
-static void put_first(struct mt_stream *s)
+static void put_first(struct mt_quic_stream *s)
 {
 	mt_stream_set_sendable(s, true);
 	TAILQ_REMOVE(&s->conn->sendable, s, sendable);
 	TAILQ_INSERT_HEAD(&s->conn->sendable, s, sendable);
 }
 
-void mt_stream_set_blocked(struct mt_stream *s)
+void mt_stream_set_blocked(struct mt_quic_stream *s)
 {
 	mt_stream_set_sendable(s, false);
 	s->is_blocked = true;
@@ -152,7 +155,7 @@ void mt_stream_set_blocked(struct mt_stream *s)
 
 /* What ngtcp2 tells. */
 
-int mt_stream_on_data(struct mt_stream *s, const uint8_t *data, size_t len, bool fin)
+int mt_stream_on_data(struct mt_quic_stream *s, const uint8_t *data, size_t len, bool fin)
 {
 	struct mt_chunk *chunk;
 	size_t room, n;
@@ -192,7 +195,7 @@ int mt_stream_on_data(struct mt_stream *s, const uint8_t *data, size_t len, bool
 	return 0;
 }
 
-void mt_stream_on_acked(struct mt_stream *s, size_t len)
+void mt_stream_on_acked(struct mt_quic_stream *s, size_t len)
 {
 	struct mt_chunk *chunk;
 	size_t n;
@@ -222,55 +225,7 @@ void mt_stream_on_acked(struct mt_stream *s, size_t len)
 	}
 }
 
-size_t mt_stream_unsent(const struct mt_stream *s, ngtcp2_vec vec[2], size_t *len, bool *fin)
-{
-	const struct mt_chunk *chunk = s->tx_cur;
-	uint32_t off = s->tx_cur_off;
-	size_t n = 0;
-
-	*len = 0;
-	for (; chunk && n < 2; chunk = chunk->next, off = 0) {
-		if (chunk->len > off) {
-			vec[n].base = (uint8_t *)chunk->data + off;
-			vec[n].len = chunk->len - off;
-			*len += vec[n].len;
-			n++;
-		}
-	}
-	*fin = s->tx_fin && *len == s->tx_end - s->tx_sent;
-	return n;
-}
-
-void mt_stream_on_sent(struct mt_stream *s, size_t len, bool fin)
-{
-	size_t left = len, n;
-
-	while (left > 0) {
-		n = s->tx_cur->len - s->tx_cur_off;
-		if (left < n || (left == n && !s->tx_cur->next)) {
-			s->tx_cur_off += (uint32_t)left;
-			break;
-		}
-		left -= n;
-		s->tx_cur = s->tx_cur->next;
-		s->tx_cur_off = 0;
-	}
-	s->tx_sent += len;
-	s->conn->tx_unacked += len;
-	s->conn->info.bytes_sent += len;
-	if (fin) {
-		s->tx_fin_sent = true;
-	}
-	if (s->tx_sent == s->tx_end && (!s->tx_fin || s->tx_fin_sent)) {
-		mt_stream_set_sendable(s, false);
-	}
-	if (s->tx_was_full && s->tx_end - s->tx_sent <= MT_STREAM_UNSENT_MAX / 2) {
-		s->tx_was_full = false;
-		mt_stream_raise(s, MT_EV_WRITABLE);
-	}
-}
-
-void mt_stream_on_reset(struct mt_stream *s, uint64_t code)
+void mt_stream_on_reset(struct mt_quic_stream *s, uint64_t code)
 {
 	s->rx_over = true;
 	drop_rx(s);
@@ -279,7 +234,7 @@ void mt_stream_on_reset(struct mt_stream *s, uint64_t code)
 }
 
 /* Our direction is reset: ngtcp2 sends none of it again, acknowledged or not. */
-static void end_tx(struct mt_stream *s)
+static void end_tx(struct mt_quic_stream *s)
 {
 	s->tx_over = true;
 	s->conn->tx_unacked -= s->tx_sent - s->tx_base;
@@ -287,14 +242,14 @@ static void end_tx(struct mt_stream *s)
 	mt_stream_set_sendable(s, false);
 }
 
-void mt_stream_on_stop(struct mt_stream *s, uint64_t code)
+void mt_stream_on_stop(struct mt_quic_stream *s, uint64_t code)
 {
 	end_tx(s);
 	s->stop_code = code;
 	mt_stream_raise(s, MT_EV_STOP);
 }
 
-void mt_stream_on_close(struct mt_stream *s, uint64_t code)
+void mt_stream_on_close(struct mt_quic_stream *s, uint64_t code)
 {
 	bool all_sent = s->tx_fin_sent && s->tx_base == s->tx_end;
 
@@ -314,7 +269,7 @@ void mt_stream_on_close(struct mt_stream *s, uint64_t code)
 	}
 }
 
-void mt_stream_detach(struct mt_stream *s, int err)
+void mt_stream_detach(struct mt_quic_stream *s, int err)
 {
 	struct mt_conn *c = s->conn;
 
@@ -339,34 +294,32 @@ void mt_stream_detach(struct mt_stream *s, int err)
 
 /* What the user calls. */
 
-void mt_stream_set_handler(struct mt_stream *s, const struct mt_stream_handler *handler, void *user)
+static struct mt_conn *stream_conn(struct mt_stream *base)
 {
-	s->handler = handler;
-	s->user = user;
-}
-
-struct mt_conn *mt_stream_conn(struct mt_stream *s)
-{
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
 	return s->conn;
 }
 
-int64_t mt_stream_id(const struct mt_stream *s)
+static int64_t stream_id(const struct mt_stream *base)
 {
-	return s->id;
+	return ((const struct mt_quic_stream *)base)->id;
 }
 
-bool mt_stream_is_detached(const struct mt_stream *s)
+static bool stream_is_detached(const struct mt_stream *base)
 {
+	const struct mt_quic_stream *s = (const struct mt_quic_stream *)base;
 	return !s->conn;
 }
 
-size_t mt_stream_readable(const struct mt_stream *s)
+static size_t stream_readable(const struct mt_stream *base)
 {
+	const struct mt_quic_stream *s = (const struct mt_quic_stream *)base;
 	return s->rx_bytes;
 }
 
-size_t mt_stream_peek(const struct mt_stream *s, struct iovec *iov, size_t max)
+static size_t stream_peek(const struct mt_stream *base, struct iovec *iov, size_t max)
 {
+	const struct mt_quic_stream *s = (const struct mt_quic_stream *)base;
 	size_t n = 0;
 
 	for (struct mt_chunk *chunk = s->rx_head; chunk && n < max; chunk = chunk->next) {
@@ -379,8 +332,9 @@ size_t mt_stream_peek(const struct mt_stream *s, struct iovec *iov, size_t max)
 	return n;
 }
 
-void mt_stream_consume(struct mt_stream *s, size_t len)
+static void stream_consume(struct mt_stream *base, size_t len)
 {
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
 	size_t left = len, n;
 	struct mt_chunk *chunk;
 
@@ -402,13 +356,15 @@ void mt_stream_consume(struct mt_stream *s, size_t len)
 	return_credit(s, len);
 }
 
-bool mt_stream_fin_received(const struct mt_stream *s)
+static bool stream_fin_received(const struct mt_stream *base)
 {
+	const struct mt_quic_stream *s = (const struct mt_quic_stream *)base;
 	return s->rx_fin && !s->rx_over;
 }
 
-void mt_stream_stop(struct mt_stream *s, uint64_t app_code)
+static void stream_stop(struct mt_stream *base, uint64_t app_code)
 {
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
 	if (s->rx_over) {
 		return;
 	}
@@ -421,8 +377,9 @@ void mt_stream_stop(struct mt_stream *s, uint64_t app_code)
 	}
 }
 
-size_t mt_stream_send_space(const struct mt_stream *s)
+static size_t stream_send_space(const struct mt_stream *base)
 {
+	const struct mt_quic_stream *s = (const struct mt_quic_stream *)base;
 	size_t unsent = (size_t)(s->tx_end - s->tx_sent);
 
 	if (s->tx_fin || s->tx_over || s->closed || !s->conn) {
@@ -431,9 +388,10 @@ size_t mt_stream_send_space(const struct mt_stream *s)
 	return unsent < MT_STREAM_UNSENT_MAX ? MT_STREAM_UNSENT_MAX - unsent : 0;
 }
 
-size_t mt_stream_reserve(struct mt_stream *s, struct iovec *iov, size_t max)
+static size_t stream_reserve(struct mt_stream *base, struct iovec *iov, size_t max)
 {
-	size_t space = mt_stream_send_space(s), n = 0, len;
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
+	size_t space = stream_send_space(&s->base), n = 0, len;
 	struct mt_chunk **link = &s->tx_spare, *tail = s->tx_tail;
 
 	if (tail && tail->len < MT_CHUNK_BYTES && max > 0 && space > 0) {
@@ -460,7 +418,7 @@ size_t mt_stream_reserve(struct mt_stream *s, struct iovec *iov, size_t max)
 	return n;
 }
 
-static void fill(struct mt_stream *s, struct mt_chunk *chunk, size_t n)
+static void fill(struct mt_quic_stream *s, struct mt_chunk *chunk, size_t n)
 {
 	if (!s->tx_cur) {
 		s->tx_cur = chunk;
@@ -469,8 +427,9 @@ static void fill(struct mt_stream *s, struct mt_chunk *chunk, size_t n)
 	chunk->len += (uint32_t)n;
 }
 
-void mt_stream_commit(struct mt_stream *s, size_t len)
+static void stream_commit(struct mt_stream *base, size_t len)
 {
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
 	size_t left = len, n;
 	struct mt_chunk *chunk;
 
@@ -498,7 +457,7 @@ void mt_stream_commit(struct mt_stream *s, size_t len)
 	free_chunks(s, s->tx_spare);
 	s->tx_spare = NULL;
 	s->tx_end += len;
-	if (mt_stream_send_space(s) == 0) {
+	if (stream_send_space(&s->base) == 0) {
 		s->tx_was_full = true;
 	}
 	if (len > 0) {
@@ -506,8 +465,9 @@ void mt_stream_commit(struct mt_stream *s, size_t len)
 	}
 }
 
-int mt_stream_send(struct mt_stream *s, const void *data, size_t len)
+static int stream_send(struct mt_stream *base, const void *data, size_t len)
 {
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
 	const uint8_t *from = data;
 	struct iovec iov[SEND_PIECES];
 	size_t pieces, room = 0, done = 0, n;
@@ -515,16 +475,16 @@ int mt_stream_send(struct mt_stream *s, const void *data, size_t len)
 	if (s->tx_fin || s->tx_over || s->closed || !s->conn) {
 		return MT_E_CLOSED;
 	}
-	if (len > mt_stream_send_space(s)) {
+	if (len > stream_send_space(&s->base)) {
 		s->tx_was_full = true;
 		return MT_E_AGAIN;
 	}
-	pieces = mt_stream_reserve(s, iov, SEND_PIECES);
+	pieces = stream_reserve(&s->base, iov, SEND_PIECES);
 	for (size_t i = 0; i < pieces; i++) {
 		room += iov[i].iov_len;
 	}
 	if (room < len) {
-		mt_stream_commit(s, 0);
+		stream_commit(&s->base, 0);
 		return -ENOMEM;
 	}
 	for (size_t i = 0; i < pieces && done < len; i++) {
@@ -532,12 +492,13 @@ int mt_stream_send(struct mt_stream *s, const void *data, size_t len)
 		memcpy(iov[i].iov_base, from + done, n);
 		done += n;
 	}
-	mt_stream_commit(s, len);
+	stream_commit(&s->base, len);
 	return 0;
 }
 
-void mt_stream_send_fin(struct mt_stream *s)
+static void stream_send_fin(struct mt_stream *base)
 {
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
 	if (s->tx_fin || s->tx_over || s->closed || !s->conn) {
 		return;
 	}
@@ -549,8 +510,9 @@ void mt_stream_send_fin(struct mt_stream *s)
 	}
 }
 
-void mt_stream_reset(struct mt_stream *s, uint64_t app_code)
+static void stream_reset(struct mt_stream *base, uint64_t app_code)
 {
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
 	if (s->tx_over || s->closed || !s->conn) {
 		return;
 	}
@@ -562,25 +524,27 @@ void mt_stream_reset(struct mt_stream *s, uint64_t app_code)
 	end_tx(s);
 }
 
-uint64_t mt_stream_acked_bytes(const struct mt_stream *s)
+static uint64_t stream_acked_bytes(const struct mt_stream *base)
 {
+	const struct mt_quic_stream *s = (const struct mt_quic_stream *)base;
 	return s->tx_base;
 }
 
-void mt_stream_release(struct mt_stream *s, uint64_t app_code)
+static void stream_release(struct mt_stream *base, uint64_t app_code)
 {
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
 	if (s->released) {
 		return;
 	}
 	if (!s->rx_fin) {
-		mt_stream_stop(s, app_code);
+		stream_stop(&s->base, app_code);
 	}
 	drop_rx(s);
 	if (!s->tx_fin) {
-		mt_stream_reset(s, app_code);
+		stream_reset(&s->base, app_code);
 	}
 	s->released = true;
-	s->handler = NULL;
+	base->handler = NULL;
 	s->events = 0;
 	if (s->closed || !s->conn) {
 		bury(s);
@@ -588,3 +552,22 @@ void mt_stream_release(struct mt_stream *s, uint64_t app_code)
 		mt_conn_add_given_up(s);
 	}
 }
+
+static const struct mt_stream_kind kind = {
+	.conn = stream_conn,
+	.id = stream_id,
+	.is_detached = stream_is_detached,
+	.readable = stream_readable,
+	.peek = stream_peek,
+	.consume = stream_consume,
+	.fin_received = stream_fin_received,
+	.stop = stream_stop,
+	.send_space = stream_send_space,
+	.reserve = stream_reserve,
+	.commit = stream_commit,
+	.send = stream_send,
+	.send_fin = stream_send_fin,
+	.reset = stream_reset,
+	.acked_bytes = stream_acked_bytes,
+	.release = stream_release,
+};

@@ -1,8 +1,8 @@
 /* links: tests/sim/sim.c tests/sim/echo.c proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c
  * proto/quic/conn_new.c proto/quic/conn_callbacks.c proto/quic/conn_write.c
  * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/mem.c proto/quic/stream.c
- * proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c store/pki.c
- * store/pki_check.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
+ * proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c
+ * store/pki.c store/pki_check.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
  * proto/wire/err.c
  */
 /* What one connection may cost, and what it must not lose however long it lives. */
@@ -166,7 +166,7 @@ static bool in_flight_is_bounded(void *user)
 	uint64_t unacked = 0;
 
 	for (unsigned i = 0; i < e->stream_count; i++) {
-		struct mt_stream *s = e->streams[i].s;
+		const struct mt_quic_stream *s = (const struct mt_quic_stream *)e->streams[i].s;
 
 		if (s) {
 			unacked += s->tx_sent - s->tx_base;

@@ -1,8 +1,8 @@
 /* links: tests/sim/sim.c proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c
  * proto/quic/conn_new.c proto/quic/conn_new.c proto/quic/conn_callbacks.c proto/quic/conn_write.c
  * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/mem.c proto/quic/stream.c
- * proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c store/pki.c
- * store/pki_check.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
+ * proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c
+ * store/pki.c store/pki_check.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
  * proto/wire/err.c
  */
 /* Users on both sides that do anything at any time, from inside the handlers too, over a bad
@@ -307,8 +307,11 @@ static void finish(struct chaos *x)
 			struct held *h = &sides[i]->held[j];
 
 			if (h->s) {
-				assert_true(h->s->rx_over);
-				assert_true(h->s->tx_over || h->s->tx_fin_sent);
+				const struct mt_quic_stream *s =
+					(const struct mt_quic_stream *)h->s;
+
+				assert_true(s->rx_over);
+				assert_true(s->tx_over || s->tx_fin_sent);
 				let_go(h);
 			}
 		}
