@@ -167,6 +167,7 @@ static void test_early_datagram(void **state)
 static void test_acknowledged_up_to_the_unsent(void **state)
 {
 	static const uint8_t zeros[MT_CHUNK_BYTES];
+	const struct mt_quic_stream *inside;
 	struct mt_stream *s;
 	struct echo e;
 
@@ -174,14 +175,15 @@ static void test_acknowledged_up_to_the_unsent(void **state)
 	echo_init(&e, 9);
 	echo_connect(&e);
 	assert_int_equal(mt_conn_open_stream(e.conn, &s), 0);
+	inside = (const struct mt_quic_stream *)s;
 	assert_int_equal(mt_stream_send(s, zeros, sizeof(zeros)), 0);
-	while (s->tx_sent < sizeof(zeros)) {
+	while (inside->tx_sent < sizeof(zeros)) {
 		(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_MS);
 	}
-	assert_true(s->tx_base < s->tx_sent);
+	assert_true(inside->tx_base < inside->tx_sent);
 	e.sim.client.blocked = true;
 	assert_int_equal(mt_stream_send(s, zeros, 1), 0);
-	while (s->tx_base < sizeof(zeros)) {
+	while (inside->tx_base < sizeof(zeros)) {
 		(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_MS);
 	}
 	e.sim.client.blocked = false;
