@@ -291,7 +291,8 @@ SYSTEM_FILES := sysusers.d/mytunnel.conf tmpfiles.d/mytunnel.conf sysctl.d/50-my
 
 ## install    programs, manual pages and service files below DESTDIR and PREFIX
 install: all
-	install -d $(INSTALL_BIN) $(INSTALL_SBIN) $(INSTALL_MAN)/man1 $(INSTALL_MAN)/man8 \
+	install -d $(INSTALL_BIN) $(INSTALL_SBIN) $(INSTALL_MAN)/man1 $(INSTALL_MAN)/man7 \
+		$(INSTALL_MAN)/man8 \
 		$(INSTALL_COMPLETIONS) $(INSTALL_UNITS) $(INSTALL_LIB)/systemd/user \
 		$(addprefix $(INSTALL_LIB)/,$(sort $(dir $(SYSTEM_FILES))))
 	install -m 755 $(BUILD)/mytunneld $(INSTALL_SBIN)/mytunneld
@@ -299,6 +300,7 @@ install: all
 	install -m 755 $(BUILD)/mytunnel $(INSTALL_BIN)/mytunnel
 	install -m 644 $(BUILD)/mytunneld.8 $(INSTALL_MAN)/man8/mytunneld.8
 	install -m 644 ctl/mytunnelctl.8 $(INSTALL_MAN)/man8/mytunnelctl.8
+	install -m 644 web/mytunnel-http.7 $(INSTALL_MAN)/man7/mytunnel-http.7
 	install -m 644 client/mytunnel.1 $(INSTALL_MAN)/man1/mytunnel.1
 	install -m 644 completions/mytunnelctl $(INSTALL_COMPLETIONS)/mytunnelctl
 	sed 's,@SBINDIR@,$(PREFIX)/sbin,' daemon/systemd/mytunnel.service.in \
@@ -314,7 +316,8 @@ install: all
 uninstall:
 	rm -f $(INSTALL_SBIN)/mytunneld $(INSTALL_BIN)/mytunnelctl $(INSTALL_BIN)/mytunnel \
 		$(INSTALL_MAN)/man8/mytunneld.8 $(INSTALL_MAN)/man8/mytunnelctl.8 \
-		$(INSTALL_MAN)/man1/mytunnel.1 $(INSTALL_COMPLETIONS)/mytunnelctl \
+		$(INSTALL_MAN)/man7/mytunnel-http.7 $(INSTALL_MAN)/man1/mytunnel.1 \
+		$(INSTALL_COMPLETIONS)/mytunnelctl \
 		$(INSTALL_UNITS)/mytunnel.service \
 		$(INSTALL_LIB)/systemd/user/mytunnel@.service \
 		$(addprefix $(INSTALL_LIB)/,$(SYSTEM_FILES))
