@@ -234,10 +234,19 @@ static bool view_healthy(void *user)
 	return facts.state != MT_STATE_DEGRADED;
 }
 
+static const char *view_readiness(void *user)
+{
+	struct mt_facts facts;
+
+	mt_board_get(user, &facts);
+	return facts.state == MT_STATE_RUNNING ? "ready" : state_text(facts.state);
+}
+
 void mt_status_view(struct mt_web_view *out, struct mt_board *board)
 {
 	*out = (struct mt_web_view){.metrics = view_metrics,
 		.status = view_status,
 		.healthy = view_healthy,
+		.readiness = view_readiness,
 		.user = board};
 }

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <microhttpd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -60,6 +61,15 @@ static void make_health(struct page *p, const struct mt_web_view *view)
 	set_text(p, ok ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, ok ? "ok\n" : "degraded\n");
 }
 
+static void make_readiness(struct page *p, const struct mt_web_view *view)
+{
+	const char *word = view->readiness(view->user);
+	char text[32];
+
+	(void)snprintf(text, sizeof(text), "%s\n", word); /* our own short words */
+	set_text(p, strcmp(word, "ready") == 0 ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, text);
+}
+
 static void make_status(struct page *p, const struct mt_web_view *view)
 {
 	p->status = MHD_HTTP_OK;
@@ -87,6 +97,7 @@ static const struct {
 } routes[] = {
 	{"/metrics", make_metrics},
 	{"/healthz", make_health},
+	{"/readyz", make_readiness},
 	{"/status", make_status},
 };
 

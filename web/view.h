@@ -27,5 +27,7 @@ struct mt_web_view {
 	char *(*status)(void *user);
 	/* Whether the server does its work. */
 	bool (*healthy)(void *user);
+	/* "ready", or a word for what it is instead; static. */
+	const char *(*readiness)(void *user);
 	void *user;
 };
