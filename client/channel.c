@@ -6,9 +6,9 @@
 
 void mt_channel_close(struct mt_channel *channel)
 {
-	if (channel->carrier != NULL) {
-		mt_carrier_release(channel->carrier, MT_APP_NONE);
-		channel->carrier = NULL;
+	if (channel->stream != NULL) {
+		mt_stream_release(channel->stream, MT_APP_NONE);
+		channel->stream = NULL;
 	}
 }
 
@@ -46,20 +46,20 @@ static void on_message(struct mt_channel *ch, const struct mt_channel_message *m
 	}
 }
 
-/* Moves what the carrier holds into the buffer; false when nothing is there. */
+/* Moves what the stream holds into the buffer; false when nothing is there. */
 static bool fill(struct mt_channel *ch)
 {
 	struct iovec iov;
 	size_t room = sizeof(ch->buffer) - ch->fill;
 	size_t len;
 
-	if (mt_carrier_peek(ch->carrier, &iov, 1) == 0) {
+	if (mt_stream_peek(ch->stream, &iov, 1) == 0) {
 		return false;
 	}
 	len = iov.iov_len < room ? iov.iov_len : room;
 	memcpy(ch->buffer + ch->fill, iov.iov_base, len);
 	ch->fill += len;
-	mt_carrier_consume(ch->carrier, len);
+	mt_stream_consume(ch->stream, len);
 	return len > 0;
 }
 
@@ -87,7 +87,7 @@ static bool parse(struct mt_channel *ch)
 			return false;
 		}
 		on_message(ch, &msg);
-		if (ch->carrier == NULL) { /* closed by a handler */
+		if (ch->stream == NULL) { /* closed by a handler */
 			return true;
 		}
 		done += used;
@@ -97,39 +97,40 @@ static bool parse(struct mt_channel *ch)
 	return true;
 }
 
-static void on_readable(struct mt_carrier *c, void *user)
+static void on_readable(struct mt_stream *s, void *user)
 {
 	struct mt_channel *ch = user;
 
-	(void)c;
-	while (ch->carrier != NULL && fill(ch)) {
+	(void)s;
+	while (ch->stream != NULL && fill(ch)) {
 		if (!parse(ch)) {
-			mt_carrier_release(ch->carrier, MT_APP_PROTOCOL_ERROR);
-			ch->carrier = NULL;
+			mt_stream_release(ch->stream, MT_APP_PROTOCOL_ERROR);
+			ch->stream = NULL;
 		}
 	}
-	if (ch->carrier != NULL && mt_carrier_fin_received(ch->carrier)) {
+	if (ch->stream != NULL && mt_stream_fin_received(ch->stream)) {
 		mt_channel_close(ch);
 	}
 }
 
-static void on_cut(struct mt_carrier *c, uint64_t app_code, void *user)
+static void on_cut(struct mt_stream *s, uint64_t app_code, void *user)
 {
-	(void)c;
+	(void)s;
 	(void)app_code;
 	mt_channel_close(user);
 }
 
-static void on_end(struct mt_carrier *c, int err, void *user)
+static void on_end(struct mt_stream *s, int err, void *user)
 {
-	(void)c;
+	(void)s;
 	(void)err;
 	mt_channel_close(user);
 }
 
-static const struct mt_carrier_handler handler = {
+static const struct mt_stream_handler handler = {
 	.on_readable = on_readable,
-	.on_cut = on_cut,
+	.on_reset = on_cut,
+	.on_stop = on_cut,
 	.on_end = on_end,
 };
 
@@ -138,10 +139,10 @@ static int send_message(struct mt_channel *ch, const struct mt_channel_message *
 	uint8_t buf[MT_CHANNEL_MESSAGE_MAX];
 	size_t len = mt_channel_encode(buf, sizeof(buf), msg);
 
-	return len == 0 ? MT_E_TOO_LONG : mt_carrier_send(ch->carrier, buf, len);
+	return len == 0 ? MT_E_TOO_LONG : mt_stream_send(ch->stream, buf, len);
 }
 
-int mt_channel_open(struct mt_channel *channel, struct mt_carrier *carrier,
+int mt_channel_open(struct mt_channel *channel, struct mt_stream *stream,
 	const struct mt_channel_events *events, uint64_t (*now_ns)(void *user))
 {
 	static const uint8_t type = MT_REQUEST_CONTROL;
@@ -155,9 +156,9 @@ int mt_channel_open(struct mt_channel *channel, struct mt_carrier *carrier,
 	int err;
 
 	*channel = (struct mt_channel){.events = *events, .now_ns = now_ns};
-	channel->carrier = carrier;
-	mt_carrier_set_handler(channel->carrier, &handler, channel);
-	err = mt_carrier_send(channel->carrier, &type, 1);
+	channel->stream = stream;
+	mt_stream_set_handler(channel->stream, &handler, channel);
+	err = mt_stream_send(channel->stream, &type, 1);
 	if (err == 0) {
 		err = send_message(channel, &hello);
 	}
@@ -171,7 +172,7 @@ int mt_channel_ping(struct mt_channel *channel)
 {
 	struct mt_channel_message ping = {.type = MT_CHANNEL_PING};
 
-	if (channel->carrier == NULL) {
+	if (channel->stream == NULL) {
 		return MT_E_CLOSED;
 	}
 	ping.sent_ns = channel->now_ns(channel->events.user);

@@ -1,7 +1,7 @@
 /* The client's end of the control channel: Hello, pings, and what the server has to say. */
 #pragma once
 
-#include "client/carrier.h"
+#include "proto/quic/stream.h"
 #include "proto/wire/channel.h"
 
 #include <stdint.h>
@@ -15,8 +15,7 @@ struct mt_channel_events {
 
 /* In its owner's memory, which stays in place until mt_channel_close. */
 struct mt_channel {
-	struct mt_carrier
-		*carrier; /* NULL: not open, or ended: the connection lives on without it */
+	struct mt_stream *stream; /* NULL: not open, or ended: the connection lives on without it */
 	struct mt_channel_events events;
 	uint64_t (*now_ns)(void *user);  /* with the user of `events` */
 	bool answered;                   /* the status was 0 */
@@ -26,8 +25,8 @@ struct mt_channel {
 	size_t fill;
 };
 
-/* Takes a new carrier, also when this fails: MT_E_CLOSED, MT_E_AGAIN, -ENOMEM. */
-int mt_channel_open(struct mt_channel *channel, struct mt_carrier *carrier,
+/* Takes a new stream, even when this fails: MT_E_CLOSED, MT_E_AGAIN, -ENOMEM. */
+int mt_channel_open(struct mt_channel *channel, struct mt_stream *stream,
 	const struct mt_channel_events *events, uint64_t (*now_ns)(void *user)) MT_MUST_CHECK;
 /* MT_E_CLOSED when there is no channel, MT_E_AGAIN when it takes no more now. */
 int mt_channel_ping(struct mt_channel *channel) MT_MUST_CHECK;

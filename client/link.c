@@ -1,6 +1,5 @@
 #include "client/link.h"
 
-#include "client/carrier_quic.h"
 #include "client/say.h"
 #include "proto/wire/request.h"
 
@@ -69,13 +68,13 @@ static void on_notice(void *user, uint32_t code, const char *text, size_t text_l
 	}
 }
 
-struct mt_link *mt_link_new(struct mt_conn *conn, struct mt_driver *driver, struct mt_mem *mem,
-	const struct mt_link_events *events)
+struct mt_link *mt_link_new(
+	struct mt_conn *conn, struct mt_driver *driver, const struct mt_link_events *events)
 {
 	struct mt_link *link = calloc(1, sizeof(*link));
 	struct mt_channel_events channel_events = {
 		.on_pong = on_pong, .on_notice = on_notice, .user = link};
-	struct mt_carrier *carrier = NULL;
+	struct mt_stream *stream;
 	int err;
 
 	if (link == NULL) {
@@ -96,8 +95,8 @@ struct mt_link *mt_link_new(struct mt_conn *conn, struct mt_driver *driver, stru
 	mt_conn_set_keep_alive(conn, MT_LINK_ALIVE_BUSY_NS);
 	/* Without a control channel tunnels work all the same; with a single stream they need it.
 	 */
-	if (mt_conn_streams_left(conn) > 1 && mt_carrier_open_quic(&carrier, conn, mem) == 0) {
-		err = mt_channel_open(&link->channel, carrier, &channel_events, channel_now_ns);
+	if (mt_conn_streams_left(conn) > 1 && mt_conn_open_stream(conn, &stream) == 0) {
+		err = mt_channel_open(&link->channel, stream, &channel_events, channel_now_ns);
 		(void)err;
 	}
 	return link;
@@ -148,7 +147,7 @@ void mt_link_tick(struct mt_link *link, struct mt_route *route, uint64_t now_ns)
 		link->moved_bytes = bytes;
 		link->moved_ns = now_ns;
 	}
-	if (info.streams > (link->channel.carrier != NULL ? 1u : 0u)) {
+	if (info.streams > (link->channel.stream != NULL ? 1u : 0u)) {
 		link->unused_ns = now_ns;
 	}
 	busy = now_ns - link->moved_ns < MT_LINK_ACTIVE_NS;

@@ -46,8 +46,8 @@ struct mt_link {
 };
 
 /* Takes the connection. Its events arrive from the loop only. */
-struct mt_link *mt_link_new(struct mt_conn *conn, struct mt_driver *driver, struct mt_mem *mem,
-	const struct mt_link_events *events);
+struct mt_link *mt_link_new(
+	struct mt_conn *conn, struct mt_driver *driver, const struct mt_link_events *events);
 /* Closes the connection and frees the link; no event follows. NULL is allowed. */
 void mt_link_close(struct mt_link *link, uint64_t app_code);
 /* Whether new tunnels may use it. */

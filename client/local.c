@@ -24,8 +24,8 @@ void mt_local_close(struct mt_local *local)
 	if (local->request != NULL) {
 		mt_tunnel_request_cancel(local->request);
 	}
-	if (local->join != NULL) {
-		mt_join_cancel(local->join, MT_APP_CANCELLED);
+	if (local->pump != NULL) {
+		mt_pump_cancel(local->pump, MT_APP_CANCELLED);
 	}
 	mt_udp_assoc_close(local->assoc);
 	if (local->item.fd >= 0) {
@@ -107,24 +107,26 @@ static void refuse(struct mt_local *local, uint8_t status, const char *reason)
 		local, answer, local->protocol->refuse(answer, sizeof(answer), status, reason));
 }
 
-static void on_join_end(struct mt_join *join, void *user)
+static void on_pump_end(struct mt_pump *pump, const struct mt_pump_result *result, void *user)
 {
 	struct mt_local *local = user;
 
-	(void)join; /* freed right afterwards */
-	local->join = NULL;
+	(void)pump; /* freed right afterwards */
+	(void)result;
+	local->pump = NULL;
 	mt_local_close(local);
 }
 
-static void start_join(struct mt_local *local, struct mt_carrier *c)
+static void start_pump(struct mt_local *local, struct mt_stream *s)
 {
 	struct mt_locals *locals = local->locals;
-	struct mt_join_config config = {
+	struct mt_pump_config config = {
 		.poller = locals->config.poller,
-		.mem = locals->config.mem,
+		.stream = s,
 		.fd = local->item.fd,
-		.on_end = on_join_end,
+		.on_end = on_pump_end,
 		.user = local,
+		.mem = locals->config.mem,
 	};
 	uint8_t answer[ANSWER_MAX];
 	size_t len = 0;
@@ -133,8 +135,8 @@ static void start_join(struct mt_local *local, struct mt_carrier *c)
 		len = local->protocol->accept(answer, sizeof(answer));
 	}
 	if (!send_all(local->item.fd, answer, len) ||
-		(local->fill > 0 && mt_carrier_send(c, local->buffer, local->fill) < 0)) {
-		mt_carrier_release(c, MT_APP_CANCELLED);
+		(local->fill > 0 && mt_stream_send(s, local->buffer, local->fill) < 0)) {
+		mt_stream_release(s, MT_APP_CANCELLED);
 		close_by_reset(local);
 		return;
 	}
@@ -142,22 +144,22 @@ static void start_join(struct mt_local *local, struct mt_carrier *c)
 	local->buffer = NULL;
 	mt_poller_remove(locals->config.poller, &local->item);
 	local->item.fd = -1;
-	local->state = MT_LOCAL_JOINED;
-	if (mt_carrier_join(&local->join, c, &config) < 0) {
-		local->join = NULL;
-		mt_carrier_release(c, MT_APP_CANCELLED);
+	local->state = MT_LOCAL_PUMPING;
+	if (mt_pump_start(&local->pump, &config) < 0) {
+		local->pump = NULL;
+		mt_stream_release(s, MT_APP_CANCELLED);
 		(void)close(config.fd); /* nothing of the target's was written */
 		mt_local_close(local);
 	}
 }
 
-static void on_answer(struct mt_carrier *c, uint8_t status, const char *reason, void *user)
+static void on_answer(struct mt_stream *s, uint8_t status, const char *reason, void *user)
 {
 	struct mt_local *local = user;
 
 	local->request = NULL; /* frees itself */
-	if (c != NULL) {
-		start_join(local, c);
+	if (s != NULL) {
+		start_pump(local, s);
 	} else {
 		refuse(local, status, reason);
 	}
@@ -286,7 +288,7 @@ static void on_ready(struct mt_poll_item *item, unsigned events)
 		}
 		return;
 	case MT_LOCAL_WAITING:
-		/* Half-closed is fine, that is the join's to carry; gone altogether is not. */
+		/* Half-closed is fine, that is the pump's to carry; gone altogether is not. */
 		if ((events & MT_POLL_HUP) != 0) {
 			mt_local_close(local);
 		}
@@ -297,7 +299,7 @@ static void on_ready(struct mt_poll_item *item, unsigned events)
 			discard(local);
 		}
 		return;
-	case MT_LOCAL_JOINED: return;
+	case MT_LOCAL_PUMPING: return;
 	}
 }
 

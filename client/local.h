@@ -1,5 +1,5 @@
-/* The applications' connections: what they ask for by SOCKS5, HTTP or a forward, until they
- * are joined with a carrier, and what they are told when there is no tunnel.
+/* The applications' connections: what they ask for by SOCKS5, HTTP or a forward, until the pump
+ * takes over, and what they are told when there is no tunnel.
  */
 #pragma once
 

@@ -3,6 +3,7 @@
 
 #include "client/local.h"
 #include "client/tunnel_request.h"
+#include "proto/io/pump.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,7 +34,7 @@ struct mt_local {
 	enum {
 		MT_LOCAL_READING,
 		MT_LOCAL_WAITING, /* for the tunnel's status */
-		MT_LOCAL_JOINED,
+		MT_LOCAL_PUMPING,
 		MT_LOCAL_ASSOCIATED, /* its end ends the UDP association */
 		MT_LOCAL_LINGERING,  /* was refused; until it has read that */
 	} state;
@@ -45,7 +46,7 @@ struct mt_local {
 	size_t capacity;
 	uint64_t deadline_ms; /* of reading and lingering */
 	struct mt_tunnel_request *request;
-	struct mt_join *join;
+	struct mt_pump *pump;
 	struct mt_udp_assoc *assoc;
 };
 

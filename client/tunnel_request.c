@@ -1,7 +1,7 @@
 #include "client/tunnel_request.h"
 
+#include "proto/quic/endpoint.h"
 #include "proto/wire/addr.h"
-#include "proto/wire/request.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 struct mt_tunnel_request {
 	struct mt_waiter waiter; /* first */
 	struct mt_tunnel_config config;
-	struct mt_carrier *carrier;
+	struct mt_stream *stream;
 	uint8_t header[MT_REQUEST_MAX];
 	size_t header_len;
 	unsigned retries;
@@ -25,29 +25,31 @@ static void free_request(struct mt_tunnel_request *t)
 }
 
 static void answer(
-	struct mt_tunnel_request *t, struct mt_carrier *c, uint8_t status, const char *reason)
+	struct mt_tunnel_request *t, struct mt_stream *s, uint8_t status, const char *reason)
 {
 	mt_uplink_forget(t->config.uplink, &t->waiter);
-	t->config.on_answer(c, status, reason, t->config.user);
+	t->config.on_answer(s, status, reason, t->config.user);
 	free_request(t);
 }
 
-/* Lets go of the carrier and says why there is no tunnel. */
+/* Lets go of the stream and says why there is no tunnel. */
 static void refuse(struct mt_tunnel_request *t, uint8_t status, const char *reason)
 {
-	mt_carrier_release(t->carrier, MT_APP_CANCELLED);
-	t->carrier = NULL;
+	if (t->stream != NULL) {
+		mt_stream_release(t->stream, MT_APP_CANCELLED);
+		t->stream = NULL;
+	}
 	answer(t, NULL, status, reason);
 }
 
-static void on_readable(struct mt_carrier *c, void *user)
+static void on_readable(struct mt_stream *s, void *user)
 {
 	struct mt_tunnel_request *t = user;
 	struct iovec iov;
 	uint8_t status;
 
-	if (mt_carrier_peek(c, &iov, 1) == 0 || iov.iov_len == 0) {
-		if (mt_carrier_fin_received(c)) {
+	if (mt_stream_peek(s, &iov, 1) == 0 || iov.iov_len == 0) {
+		if (mt_stream_fin_received(s)) {
 			refuse(t, MT_STATUS_GENERAL_FAILURE,
 				"the server closed the tunnel without an answer");
 		}
@@ -58,63 +60,64 @@ static void on_readable(struct mt_carrier *c, void *user)
 		refuse(t, status, mt_status_text(status));
 		return;
 	}
-	mt_carrier_consume(c, 1);
+	mt_stream_consume(s, 1);
 	if (t->config.early_len > 0 && !t->config.early_is_safe &&
-		mt_carrier_send(c, t->config.early, t->config.early_len) < 0) {
+		mt_stream_send(s, t->config.early, t->config.early_len) < 0) {
 		refuse(t, MT_STATUS_GENERAL_FAILURE, "the tunnel does not take the request");
 		return;
 	}
-	t->carrier = NULL;
-	mt_carrier_set_handler(c, NULL, NULL);
-	answer(t, c, MT_STATUS_OK, "");
+	t->stream = NULL;
+	mt_stream_set_handler(s, NULL, NULL);
+	answer(t, s, MT_STATUS_OK, "");
 }
 
-static void on_cut(struct mt_carrier *c, uint64_t app_code, void *user)
+static void on_cut(struct mt_stream *s, uint64_t app_code, void *user)
 {
 	/* A server that stops reading may have said why before. */
-	if (mt_carrier_readable(c) > 0) {
-		on_readable(c, user);
+	if (mt_stream_readable(s) > 0) {
+		on_readable(s, user);
 		return;
 	}
 	refuse(user, MT_STATUS_GENERAL_FAILURE, mt_app_code_text(app_code));
 }
 
 /* The connection was lost before the answer: nothing came of the request, so it is made again. */
-static void on_end(struct mt_carrier *c, int err, void *user)
+static void on_end(struct mt_stream *s, int err, void *user)
 {
 	struct mt_tunnel_request *t = user;
 
-	if (mt_carrier_readable(c) > 0) {
-		on_readable(c, t);
+	if (mt_stream_readable(s) > 0) {
+		on_readable(s, t);
 		return;
 	}
 	if (err == 0 || t->retries++ >= RETRIES_MAX) {
 		refuse(t, MT_STATUS_GENERAL_FAILURE, "the connection to the server was lost");
 		return;
 	}
-	mt_carrier_release(c, MT_APP_CANCELLED);
-	t->carrier = NULL;
+	mt_stream_release(s, MT_APP_CANCELLED);
+	t->stream = NULL;
 	mt_uplink_wait_again(t->config.uplink, &t->waiter);
 }
 
-static const struct mt_carrier_handler handler = {
+static const struct mt_stream_handler handler = {
 	.on_readable = on_readable,
-	.on_cut = on_cut,
+	.on_reset = on_cut,
+	.on_stop = on_cut,
 	.on_end = on_end,
 };
 
-static void on_carrier(struct mt_waiter *w, struct mt_carrier *c)
+static void on_stream(struct mt_waiter *w, struct mt_stream *s)
 {
 	struct mt_tunnel_request *t = (struct mt_tunnel_request *)w;
 	int err;
 
-	t->carrier = c;
-	mt_carrier_set_handler(c, &handler, t);
-	err = mt_carrier_send(c, t->header, t->header_len);
+	t->stream = s;
+	mt_stream_set_handler(s, &handler, t);
+	err = mt_stream_send(s, t->header, t->header_len);
 	if (err == 0 && t->config.early_len > 0 && t->config.early_is_safe) {
-		err = mt_carrier_send(c, t->config.early, t->config.early_len);
+		err = mt_stream_send(s, t->config.early, t->config.early_len);
 	}
-	/* A new carrier has room for both; if the connection has ended, on_end follows. Without
+	/* A new stream has room for both; if the connection has ended, on_end follows. Without
 	 * memory the deadline ends it.
 	 */
 	(void)err;
@@ -150,7 +153,7 @@ int mt_tunnel_request_new(struct mt_tunnel_request **out, const struct mt_tunnel
 	}
 	t->config = *config;
 	t->config.host = NULL;
-	t->waiter.on_carrier = on_carrier;
+	t->waiter.on_stream = on_stream;
 	t->waiter.on_fail = on_fail;
 	t->header_len = mt_request_encode(
 		t->header, sizeof(t->header), config->port, config->host, config->host_len);
@@ -166,6 +169,8 @@ int mt_tunnel_request_new(struct mt_tunnel_request **out, const struct mt_tunnel
 void mt_tunnel_request_cancel(struct mt_tunnel_request *t)
 {
 	mt_uplink_forget(t->config.uplink, &t->waiter);
-	mt_carrier_release(t->carrier, MT_APP_CANCELLED);
+	if (t->stream != NULL) {
+		mt_stream_release(t->stream, MT_APP_CANCELLED);
+	}
 	free_request(t);
 }

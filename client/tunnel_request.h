@@ -1,9 +1,8 @@
-/* Asks the server for a TCP tunnel: waits for a carrier, sends the request, waits for the status.
- */
+/* Asks the server for a TCP tunnel: waits for a stream, sends the request, waits for the status. */
 #pragma once
 
-#include "client/carrier.h"
 #include "client/uplink.h"
+#include "proto/quic/stream.h"
 #include "proto/wire/err.h"
 #include "proto/wire/request.h"
 
@@ -25,11 +24,11 @@ struct mt_tunnel_config {
 	 * when the connection is lost before the answer. Else it waits for the status.
 	 */
 	bool early_is_safe;
-	/* Once, never from within mt_tunnel_request_new: the carrier of an open tunnel, which is
-	 * the user's now; or NULL, the status and a phrase that says why. The request is freed
+	/* Once, never from within mt_tunnel_request_new: the stream of an open tunnel, which is the
+	 * user's now; or NULL, the status and a phrase that says why. The request is freed
 	 * afterwards.
 	 */
-	void (*on_answer)(struct mt_carrier *c, uint8_t status, const char *reason, void *user);
+	void (*on_answer)(struct mt_stream *s, uint8_t status, const char *reason, void *user);
 	void *user;
 };
 

@@ -230,7 +230,7 @@ static void add_link(struct mt_uplink *u, struct mt_conn *conn)
 	struct mt_link *link = NULL;
 
 	if (u->link_count < MT_UPLINK_LINKS_MAX) {
-		link = mt_link_new(conn, u->driver, u->config.mem, &events);
+		link = mt_link_new(conn, u->driver, &events);
 	}
 	if (link == NULL) {
 		mt_conn_close(conn, MT_APP_NONE, "");

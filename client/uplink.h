@@ -4,13 +4,13 @@
  *                 connected  -> draining -> connected
  *   any        -> failed (a permanent refusal; or any failure when not persistent)
  *
- * Whoever needs a carrier waits in a queue until a connection has room. One thread.
+ * Whoever needs a stream waits in a queue until a connection has room. One thread.
  */
 #pragma once
 
-#include "client/carrier.h"
 #include "client/reason.h"
 #include "proto/quic/mem.h"
+#include "proto/quic/stream.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/err.h"
 #include "proto/wire/profile.h"
@@ -58,18 +58,18 @@ struct mt_uplink_config {
 };
 
 int mt_uplink_new(struct mt_uplink **out, const struct mt_uplink_config *config) MT_MUST_CHECK;
-/* Closes everything; outside of callbacks. All waiters are gone and all carriers released before.
+/* Closes everything; outside of callbacks. All waiters are gone and all streams released before.
  * The memory goes when the loop has run again. NULL is allowed.
  */
 void mt_uplink_free(struct mt_uplink *u);
 
-/* Somebody who needs a carrier; embedded in its owner. */
+/* Somebody who needs a stream; embedded in its owner. */
 struct mt_waiter {
 	TAILQ_ENTRY(mt_waiter) entry;
 	enum { MT_WAITER_NONE, MT_WAITER_QUEUED, MT_WAITER_SERVED } state;
 	uint64_t deadline_ms;
-	/* A new carrier, which belongs to the waiter, who stays known until mt_uplink_forget. */
-	void (*on_carrier)(struct mt_waiter *w, struct mt_carrier *c);
+	/* A new stream, which belongs to the waiter, who stays known until mt_uplink_forget. */
+	void (*on_stream)(struct mt_waiter *w, struct mt_stream *s);
 	/* Its time is over, or there will be no connection. It is forgotten already. */
 	void (*on_fail)(struct mt_waiter *w, int err, const char *reason);
 };
@@ -78,8 +78,7 @@ struct mt_waiter {
  * queue is full.
  */
 int mt_uplink_wait(struct mt_uplink *u, struct mt_waiter *w) MT_MUST_CHECK;
-/* Its carrier was lost before anything came of it: to the front of the queue, with the old
- * deadline.
+/* Its stream was lost before anything came of it: to the front of the queue, with the old deadline.
  */
 void mt_uplink_wait_again(struct mt_uplink *u, struct mt_waiter *w);
 void mt_uplink_forget(struct mt_uplink *u, struct mt_waiter *w);

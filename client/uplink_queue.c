@@ -1,17 +1,16 @@
-#include "client/carrier_quic.h"
 #include "client/uplink_impl.h"
 
 /* Opens a stream on the first connection with room: extra ones then fall out of use and are closed.
  */
-static struct mt_carrier *open_stream(struct mt_uplink *u)
+static struct mt_stream *open_stream(struct mt_uplink *u)
 {
 	for (size_t i = 0; i < u->link_count; i++) {
 		struct mt_link *link = u->links[i];
-		struct mt_carrier *c;
+		struct mt_stream *s;
 
 		if (mt_link_is_usable(link) && mt_conn_streams_left(link->conn) > 0 &&
-			mt_carrier_open_quic(&c, link->conn, u->config.mem) == 0) {
-			return c;
+			mt_conn_open_stream(link->conn, &s) == 0) {
+			return s;
 		}
 	}
 	return NULL;
@@ -21,16 +20,16 @@ void mt_uplink_serve(struct mt_uplink *u)
 {
 	while (!TAILQ_EMPTY(&u->waiting)) {
 		struct mt_waiter *w = TAILQ_FIRST(&u->waiting);
-		struct mt_carrier *c = open_stream(u);
+		struct mt_stream *s = open_stream(u);
 
-		if (c == NULL) {
+		if (s == NULL) {
 			return;
 		}
 		TAILQ_REMOVE(&u->waiting, w, entry);
 		u->waiting_count--;
 		TAILQ_INSERT_TAIL(&u->served, w, entry);
 		w->state = MT_WAITER_SERVED;
-		w->on_carrier(w, c);
+		w->on_stream(w, s);
 	}
 }
 
