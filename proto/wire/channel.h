@@ -19,12 +19,13 @@ enum mt_channel_type {
 	MT_CHANNEL_PONG = 0x03,
 	MT_CHANNEL_NOTICE = 0x04,
 	MT_CHANNEL_CLOSING = 0x05,
+	MT_CHANNEL_SESSION_END = 0x06,
 };
 
 /* Bits of a Hello's capabilities. */
 enum mt_capability {
-	MT_CAP_EXTENDED_UDP = 1u << 0, /* reserved, not offered */
-	MT_CAP_UDP_STREAM = 1u << 1,   /* reserved, not offered */
+	MT_CAP_EXTENDED_UDP = 1u << 0,
+	MT_CAP_UDP_STREAM = 1u << 1,
 };
 
 enum mt_notice {
@@ -38,14 +39,18 @@ enum mt_notice {
  */
 struct mt_channel_message {
 	uint8_t type;
-	/* Hello: Version(1) Capabilities(4) MaxStreams(4) AgentLen(1) Agent, more may follow */
+	/* Hello: Version(1) Capabilities(4) MaxStreams(4) AgentLen(1) Agent MaxSessions(2), more
+	 * may follow; the last field may be missing and is 0 then */
 	uint8_t version;
 	uint32_t capabilities;
-	uint32_t max_streams; /* streams that the sender lets the peer hold open; 0 = none */
+	uint32_t max_streams;  /* streams that the sender lets the peer hold open; 0 = none */
+	uint16_t max_sessions; /* of UDP that the sender keeps for a connection; 0 = unknown */
 	/* Ping: SentNs(8). Pong: SentNs(8) copied from the ping, HeldNs(8) between both at the
 	 * peer. */
 	uint64_t sent_ns;
 	uint64_t held_ns;
+	/* Session end: Session(4), whose sockets the client needs no more. */
+	uint32_t session;
 	/* Notice: Code(2) TextLen(1) Text. Closing: AppCode(4) TextLen(1) Text. */
 	uint32_t code;
 	/* Hello's agent, or the text of notice and closing */

@@ -90,7 +90,7 @@ struct mt_datagram {
 };
 
 /* MT_E_MALFORMED for fewer than 4 bytes, HostLen 0 or past the end; MT_E_UNSUPPORTED for port 0
- * (the extended form, reserved).
+ * (the extended form: extended.h).
  */
 int mt_datagram_decode(struct mt_datagram *out, const uint8_t *data, size_t len) MT_MUST_CHECK;
 

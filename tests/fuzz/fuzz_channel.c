@@ -11,6 +11,7 @@ static void check_same(const struct mt_channel_message *a, const struct mt_chann
 	assert(a->type == b->type && a->version == b->version);
 	assert(a->capabilities == b->capabilities && a->max_streams == b->max_streams);
 	assert(a->sent_ns == b->sent_ns && a->held_ns == b->held_ns && a->code == b->code);
+	assert(a->session == b->session && a->max_sessions == b->max_sessions);
 	assert(a->text_len == b->text_len);
 	assert(a->text_len == 0 || memcmp(a->text, b->text, a->text_len) == 0);
 }
@@ -34,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			assert(mt_channel_decode(&again, &used_again, data, part) == MT_E_AGAIN);
 		}
 		len = mt_channel_encode(buf, sizeof(buf), &msg);
-		if (msg.type >= MT_CHANNEL_HELLO && msg.type <= MT_CHANNEL_CLOSING) {
+		if (msg.type >= MT_CHANNEL_HELLO && msg.type <= MT_CHANNEL_SESSION_END) {
 			assert(len >= 3 && len <= used);
 			assert(mt_channel_decode(&again, &used_again, buf, len) == 0);
 			assert(used_again == len);
