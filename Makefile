@@ -17,13 +17,15 @@ DESTDIR ?=
 # HARDENING   compiler and linker hardening; empty switches it off
 # FUZZ_SECONDS   how long `make fuzz` runs each target
 # CRASH_ROUNDS   how often `make test-crash` kills the daemon
-# MYTUNNEL_TESTS parts of names of the integration tests to run; empty: all
+# MYTUNNEL_TESTS parts of names of the integration tests (or tests in the VM) to run; empty: all
+# MYTUNNEL_JOBS  how many integration tests run at once, default twice the processors
 SANITIZE     ?=
 WERROR       ?=
 V            ?= 0
 FUZZ_SECONDS ?= 20
 CRASH_ROUNDS ?= 1000
 MYTUNNEL_TESTS ?=
+MYTUNNEL_JOBS  ?=
 CFLAGS       ?= -O2 -g
 LDFLAGS      ?=
 PKG_CONFIG   ?= pkg-config
@@ -51,7 +53,7 @@ SANITIZE_FLAGS := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
 endif
 
 # Only what was asked of pkg-config once per run of make; goals that compile nothing do not ask.
-NO_BUILD_GOALS := help clean deps dist format demo check test test-full tsan uninstall deb rpm test-packages test-rpm
+NO_BUILD_GOALS := help clean deps dist format demo check test test-full tsan uninstall deb rpm test-packages test-rpm test-vm
 ifneq ($(if $(MAKECMDGOALS),$(filter-out $(NO_BUILD_GOALS),$(MAKECMDGOALS)),all),)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIB_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
@@ -98,7 +100,7 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: deb rpm test-packages test-rpm all unit sim test-programs bench fuzz integration check test test-full test-crash tsan demo lint format install uninstall \
+.PHONY: deb rpm test-packages test-rpm test-vm all unit sim test-programs bench fuzz integration check test test-full test-crash tsan demo lint format install uninstall \
 	dist deps clean help FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
@@ -228,8 +230,14 @@ $(INTEROP): $(wildcard tests/integration/interop/*.go)
 
 ## integration  run the real programs: traffic, faults, bad input (MYTUNNEL_TESTS=name: some of them)
 integration: all $(INTEROP)
-	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) \
+	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) MYTUNNEL_JOBS=$(MYTUNNEL_JOBS) \
 		$(PYTHON) tests/integration/run.py $(MYTUNNEL_TESTS)
+
+## test-vm    tests/vm in a virtual machine with Debian's kernel: kernel TLS, loss (MYTUNNEL_TESTS=name)
+test-vm:
+	$(Q)scripts/deps build demo test vm
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) tests/vm/run $(MYTUNNEL_TESTS)
 
 ## check      unit, sim and integration
 check:
@@ -258,7 +266,8 @@ demo:
 	$(Q)MAKE='$(MAKE)' scripts/demo
 
 # ---- analysers ----
-LINTED := $(wildcard scripts/* .ci/run tests/integration/*.py tests/integration/interop/*.go)
+LINTED := $(wildcard scripts/* .ci/run tests/integration/*.py tests/integration/interop/*.go \
+	tests/vm/run tests/vm/*.py tests/packages/*)
 TIDIED := $(patsubst %.c,build/tidy/%.ok,$(ALL_SRC))
 
 build/tidy/%.ok: %.c .clang-tidy

@@ -24,8 +24,9 @@ BUILD = os.path.join(ROOT, os.environ.get("MYTUNNEL_BUILD") or "build")
 INTEROP = os.path.join(ROOT, "build", "interop")
 SANITIZE = os.environ.get("MYTUNNEL_SANITIZE", "")
 FULL = os.environ.get("MYTUNNEL_FULL") == "1"
-# Sanitized programs are several times slower; a limit that is generous either way.
-SLOW = 5 if SANITIZE else 1
+# Sanitized programs are several times slower, as are emulated machines (MYTUNNEL_SLOW); a limit that
+# is generous either way.
+SLOW = int(os.environ.get("MYTUNNEL_SLOW") or (5 if SANITIZE else 1))
 TIMEOUT = 20 * SLOW
 
 SANITIZER_REPORT = re.compile(
@@ -35,6 +36,24 @@ SANITIZER_REPORT = re.compile(
 
 class Skip(Exception):
     """This machine cannot run the test; the reason is printed and counted."""
+
+
+def alone(function):
+    """Marks a test that measures time or needs the machine for itself: nothing runs beside it."""
+    function.alone = True
+    return function
+
+
+def load_module(name):
+    """Loads a kernel module; outside of the tests' virtual machine its absence skips the test."""
+    if os.path.exists(f"/sys/module/{name}"):
+        return
+    done = run(["modprobe", name], check=False) if shutil.which("modprobe") else None
+    if done is None or done.returncode != 0:
+        reason = f"the kernel has no module {name}: {done.stderr.strip() if done else 'no modprobe'}"
+        if os.environ.get("MYTUNNEL_VM"):
+            raise AssertionError(reason)
+        raise Skip(reason)
 
 
 class Leftovers:

@@ -11,7 +11,7 @@ import threading
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, Skip, need, run, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, Skip, need, run, alone, wait_until
 from targets import TcpTarget, blocks, receive_all
 
 # Payload between two changes: as much as shows that the streams are well again.
@@ -161,6 +161,7 @@ def transfer(server, connect, target, change):
     assert gap <= GAP_SECONDS, f"a gap of {gap:.2f} s"
 
 
+@alone
 def test_nat_gives_a_new_port():
     """A NAT changes the client's port three times in the middle of a transfer both ways: same
     connection, same worker of two, checksums equal, no gap over 2 s."""
@@ -253,6 +254,7 @@ class Networks:
         return ["ip", "netns", "exec", name]
 
 
+@alone
 def test_other_interface():
     """The client's address goes away and another interface appears, there and back and there
     again, in the middle of a transfer: same connection, same worker, no gap over 2 s."""

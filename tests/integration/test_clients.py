@@ -6,7 +6,7 @@ import threading
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, wait_until
 from targets import TcpTarget, UdpTarget, echo, receive_exactly
 
 RATE = 50_000_000
@@ -117,6 +117,7 @@ def check_rate(name, value):
         assert RATE * 0.95 <= value <= RATE * 1.05, f"{name}: {value / 1e6:.2f} Mbit/s"
 
 
+@alone
 def test_rate_over_connections_and_workers():
     """50 Mbit/s in total with 4 connections on 2 workers, each direction; others stay fast."""
     sink, other_sink = Sink(), Sink()
@@ -160,6 +161,7 @@ def test_rate_over_connections_and_workers():
         assert show["bytes_sent"] > RATE / 8 * SECONDS and show["bytes_received"] > 0, show
 
 
+@alone
 def test_udp_rate():
     """UDP is held to the rate too: what is sent too fast is dropped and counted, answers wait."""
     rate, size, seconds = 2_000_000, 1000, 4

@@ -7,7 +7,7 @@ import threading
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, wait_until
 from load import Flood, Trickle, change, events, tunnel
 from targets import TcpTarget, echo, receive_exactly
 from test_protocol import interop, request
@@ -348,6 +348,7 @@ def test_access_log():
         assert server.process.text().count("tunnel_closed") == 1
 
 
+@alone
 def test_max_bandwidth_per_conn():
     """A running download slows down, and speeds up again; both of a connection share it."""
     with Server() as server:

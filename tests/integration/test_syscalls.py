@@ -8,7 +8,7 @@ import threading
 import time
 
 import socks
-from harness import SANITIZE, TIMEOUT, Process, Server, Skip, need, wait_until
+from harness import SANITIZE, TIMEOUT, Process, Server, Skip, need, alone, wait_until
 from targets import TcpTarget
 
 
@@ -70,6 +70,7 @@ def strace(server, seconds, *args):
         return file.read()
 
 
+@alone
 def test_batches_and_no_locks():
     """recvmmsg, sendmmsg or sendmsg with UDP_SEGMENT; no datagram by sendto; no futex in steady
     state."""
