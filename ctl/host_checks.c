@@ -12,7 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BUFFER_WANTED 4194304             /* bytes that the daemon asks for */
+#define BUFFER_WANTED 4194304 /* bytes that the daemon asks for */
+#define PIPE_PAGES    262144  /* for 512 tunnels over TCP with two pipes of 1 MiB each */
 #define CLOCK_FLOOR   INT64_C(1767225600) /* 2026-01-01: no machine that runs this is older */
 #define TEXT_MAX      512
 
@@ -69,6 +70,26 @@ static void check_buffers(json_t *list)
 	} else {
 		mt_host_check_add(list, "kernel buffers", "ok", "",
 			"net.core.rmem_max %ld, net.core.wmem_max %ld", in, out);
+	}
+}
+
+/* Above the limit the kernel gives a user smaller pipes: spliced tunnels go on, with more calls. */
+static void check_pipes(json_t *list)
+{
+	long pages = read_number("/proc/sys/fs/pipe-user-pages-soft");
+
+	if (pages < 0) {
+		mt_host_check_add(list, "kernel pipes", "info", "",
+			"fs.pipe-user-pages-soft cannot be read here (a container?)");
+	} else if (pages != 0 && pages < PIPE_PAGES) { /* 0: no limit */
+		mt_host_check_add(list, "kernel pipes", "info",
+			"sudo sysctl -w fs.pipe-user-pages-soft=262144",
+			"fs.pipe-user-pages-soft is %ld: many tunnels over TCP at once get small "
+			"pipes and cost more",
+			pages);
+	} else {
+		mt_host_check_add(
+			list, "kernel pipes", "ok", "", "fs.pipe-user-pages-soft %ld", pages);
 	}
 }
 
@@ -142,6 +163,7 @@ static void check_group(json_t *list)
 void mt_host_checks(json_t *list)
 {
 	check_buffers(list);
+	check_pipes(list);
 	check_queueing(list);
 	check_ktls(list);
 	check_clock(list);

@@ -240,7 +240,8 @@ def test_doctor():
         checks = server.json("doctor")["checks"]
         found = {c["check"]: c for c in checks}
         for name in ("daemon", "listening", "http", "certificate", "database", "open files",
-                     "udp buffers", "offload", "kernel buffers", "queueing", "kernel TLS"):
+                     "udp buffers", "offload", "kernel buffers", "kernel pipes", "queueing",
+                     "kernel TLS"):
             assert name in found, (name, sorted(found))
         assert found["database"]["verdict"] == "ok", found
         assert server.address in found["listening"]["text"], found
