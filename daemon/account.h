@@ -35,7 +35,11 @@ struct mt_account {
 	uint64_t period_origin; /* the sum of both totals when the period began */
 	struct mt_store_usage stored;
 	bool quota_told;
-	unsigned round; /* of the last publication that knew the client */
+	/* What the last publication that knew the client says of it; holds once it is committed. */
+	struct mt_store_limits next_limits;
+	int64_t next_id;
+	unsigned round;
+	bool live; /* of a publication that was committed */
 };
 
 /* One reference, the caller's; NULL without memory. */

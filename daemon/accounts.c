@@ -59,10 +59,17 @@ static int rebuild(struct mt_accounts *t, size_t slot_count, bool everything)
 	return 0;
 }
 
+static struct mt_account *lookup(const struct mt_accounts *t, const uint8_t *fingerprint)
+{
+	return t->slot_count == 0 ? NULL : *slot_of(t, fingerprint);
+}
+
 struct mt_account *mt_accounts_find(
 	const struct mt_accounts *t, const uint8_t fingerprint[MT_FINGERPRINT_LEN])
 {
-	return t->slot_count == 0 ? NULL : *slot_of(t, fingerprint);
+	struct mt_account *a = lookup(t, fingerprint);
+
+	return a != NULL && a->live ? a : NULL;
 }
 
 void mt_accounts_deinit(struct mt_accounts *t)
@@ -118,10 +125,15 @@ static void begin_period(struct mt_account *a, int64_t now)
 }
 
 /* Another kind of quota, or the first one, counts from now on. */
+static bool is_fresh(const struct mt_account *a, const struct mt_store_limits *limits)
+{
+	return (a->limits.quota_bytes == 0) != (limits->quota_bytes == 0) ||
+	       a->limits.quota_period != limits->quota_period;
+}
+
 static void set_limits(struct mt_account *a, const struct mt_store_limits *limits, int64_t now)
 {
-	bool fresh = (a->limits.quota_bytes == 0) != (limits->quota_bytes == 0) ||
-		     a->limits.quota_period != limits->quota_period;
+	bool fresh = is_fresh(a, limits);
 
 	a->limits = *limits;
 	mt_bucket_set_rate(&a->from_client, (uint64_t)limits->rate_bits / 8);
@@ -137,15 +149,12 @@ static void set_limits(struct mt_account *a, const struct mt_store_limits *limit
 
 /* ---- publications ---- */
 
-static struct mt_account *make(const struct mt_store_client *client, int64_t now)
+/* What the store says of one that nobody uses yet. */
+static void fill(struct mt_account *a, const struct mt_store_client *client, int64_t now)
 {
-	struct mt_account *a = mt_account_new();
 	const struct mt_store_usage *u = &client->usage;
 	uint64_t sum = (uint64_t)u->bytes_received + (uint64_t)u->bytes_sent;
 
-	if (a == NULL) {
-		return NULL;
-	}
 	memcpy(a->fingerprint, client->fingerprint, sizeof(a->fingerprint));
 	atomic_store(&a->bytes_received, (uint64_t)u->bytes_received);
 	atomic_store(&a->bytes_sent, (uint64_t)u->bytes_sent);
@@ -161,7 +170,6 @@ static struct mt_account *make(const struct mt_store_client *client, int64_t now
 	if (a->period_start == 0) {
 		begin_period(a, now);
 	}
-	return a;
 }
 
 void mt_accounts_begin(struct mt_accounts *t)
@@ -172,7 +180,7 @@ void mt_accounts_begin(struct mt_accounts *t)
 int mt_accounts_take(
 	struct mt_accounts *t, const struct mt_store_client *client, struct mt_account **out)
 {
-	struct mt_account *a = mt_accounts_find(t, client->fingerprint);
+	struct mt_account *a = lookup(t, client->fingerprint);
 	int64_t now = (int64_t)time(NULL);
 
 	if (a == NULL) {
@@ -181,26 +189,41 @@ int mt_accounts_take(
 				0) {
 			return -ENOMEM;
 		}
-		a = make(client, now);
+		a = mt_account_new();
 		if (a == NULL) {
 			return -ENOMEM;
 		}
 		*slot_of(t, client->fingerprint) = a;
 		t->count++;
 	}
-	a->client_id = client->id;
+	if (!a->live) {
+		fill(a, client, now); /* also when it is left over from one that was dropped */
+	}
+	a->next_id = client->id;
+	a->next_limits = client->limits;
 	a->round = t->round;
-	set_limits(a, &client->limits, now);
 	*out = mt_account_ref(a);
 	return 0;
 }
 
-void mt_accounts_end(struct mt_accounts *t)
+void mt_accounts_commit(struct mt_accounts *t)
 {
+	int64_t now = (int64_t)time(NULL);
 	size_t gone = 0;
 
 	for (size_t i = 0; i < t->slot_count; i++) {
-		gone += t->slots[i] != NULL && t->slots[i]->round != t->round ? 1 : 0;
+		struct mt_account *a = t->slots[i];
+
+		if (a == NULL) {
+			continue;
+		}
+		a->live = a->round == t->round;
+		if (a->live) {
+			a->client_id = a->next_id;
+			set_limits(a, &a->next_limits, now);
+		} else {
+			gone++;
+		}
 	}
 	if (gone > 0) {
 		int rv = rebuild(t, t->slot_count, false);
@@ -236,7 +259,7 @@ void mt_accounts_tick(struct mt_accounts *t, int64_t now,
 	for (size_t i = 0; i < t->slot_count; i++) {
 		struct mt_account *a = t->slots[i];
 
-		if (a == NULL || a->limits.quota_bytes == 0) {
+		if (a == NULL || !a->live || a->limits.quota_bytes == 0) {
 			continue;
 		}
 		/* A clock that was set back begins none. */
@@ -289,7 +312,7 @@ int mt_accounts_save(struct mt_accounts *t, struct mt_store *store)
 	for (size_t i = 0; i < t->slot_count; i++) {
 		struct mt_account *a = t->slots[i];
 
-		if (a == NULL) {
+		if (a == NULL || !a->live) {
 			continue;
 		}
 		mt_account_usage(a, &rows[n].usage);
@@ -304,6 +327,35 @@ int mt_accounts_save(struct mt_accounts *t, struct mt_store *store)
 	}
 out:
 	free(owners);
+	free(rows);
+	return rv;
+}
+
+int mt_accounts_carry(struct mt_accounts *t, struct mt_store *store)
+{
+	struct mt_store_usage_row *rows = calloc(t->count + 1, sizeof(*rows));
+	int64_t now = (int64_t)time(NULL);
+	size_t n = 0;
+	int rv;
+
+	if (rows == NULL) {
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < t->slot_count; i++) {
+		const struct mt_account *a = t->slots[i];
+
+		if (a == NULL || !a->live || a->round != t->round) {
+			continue;
+		}
+		mt_account_usage(t->slots[i], &rows[n].usage);
+		if (is_fresh(a, &a->next_limits)) {
+			rows[n].usage.period_start =
+				mt_quota_period_start(a->next_limits.quota_period, now);
+			rows[n].usage.period_bytes = 0;
+		}
+		rows[n++].client_id = a->next_id;
+	}
+	rv = n > 0 ? mt_store_usage_write(store, rows, n) : 0;
 	free(rows);
 	return rv;
 }

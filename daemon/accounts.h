@@ -24,15 +24,16 @@ struct mt_accounts {
 
 void mt_accounts_deinit(struct mt_accounts *accounts);
 
-/* A publication: begin, take every client, end. What was not taken is forgotten; without an end
- * nothing is. Limits hold from mt_accounts_take on.
+/* A publication: begin, take every client, commit. Until the commit, which cannot fail, nothing has
+ * changed; one that does not come is a publication that is dropped.
  */
 void mt_accounts_begin(struct mt_accounts *accounts);
 /* The account of a client, made from what the store says at its first time; the caller gets a
  * reference. -ENOMEM. */
 int mt_accounts_take(struct mt_accounts *accounts, const struct mt_store_client *client,
 	struct mt_account **out) MT_MUST_CHECK;
-void mt_accounts_end(struct mt_accounts *accounts);
+/* Limits hold from here on, and what was not taken is forgotten. */
+void mt_accounts_commit(struct mt_accounts *accounts);
 
 /* NULL when there is none; borrowed. */
 struct mt_account *mt_accounts_find(
@@ -47,6 +48,9 @@ void mt_accounts_tick(struct mt_accounts *accounts, int64_t now,
 	void (*fn)(struct mt_account *account, void *user), void *user);
 /* The store is another one: the next save writes every account. */
 void mt_accounts_save_all(struct mt_accounts *accounts);
+/* Between take and commit: writes the totals of all accounts that live on into the store that the
+ * publication was read from, under its ids. */
+int mt_accounts_carry(struct mt_accounts *accounts, struct mt_store *store) MT_MUST_CHECK;
 /* Writes what has changed. On failure it is tried again with everything at the next call. */
 int mt_accounts_save(struct mt_accounts *accounts, struct mt_store *store) MT_MUST_CHECK;
 

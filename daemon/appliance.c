@@ -237,6 +237,7 @@ int mt_appliance_new(struct mt_appliance **out, uv_loop_t *loop, const char *sta
 			mt_store_error(a->store));
 		goto out;
 	}
+	mt_accounts_commit(&a->accounts);
 	rv = init_handles(a);
 	if (rv != 0) {
 		(void)snprintf(why, why_cap, "the event loop: %s", mt_strerror(rv));
@@ -348,6 +349,7 @@ int mt_appliance_commit(struct mt_appliance *a, struct mt_publication *p,
 	struct delivery *d = calloc(1, sizeof(*d));
 	int rv = -ENOMEM;
 
+	mt_accounts_commit(&a->accounts);
 	mt_snapshot_unref(a->snapshot);
 	mt_tls_server_unref(a->tls);
 	a->settings = p->settings;

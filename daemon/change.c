@@ -115,12 +115,22 @@ static int prepare(struct mt_appliance *a, struct mt_publication *p, const struc
 static int store_change(
 	struct mt_appliance *a, const struct mt_change *change, char *why, size_t why_cap)
 {
-	int rv = change->restored != NULL ? mt_store_candidate_adopt(a->store, change->restored)
-					  : store(a, &change->next, change->named);
+	struct mt_store *failed = a->store;
+	int rv = 0;
 
+	if (change->restored != NULL) {
+		/* With it, not behind it: what has been counted is not lost, whenever we end. */
+		rv = mt_accounts_carry(&a->accounts, change->restored);
+		failed = rv != 0 ? change->restored : a->store;
+	}
+	if (rv == 0) {
+		rv = change->restored != NULL ? mt_store_candidate_adopt(a->store, change->restored)
+					      : store(a, &change->next, change->named);
+	}
 	if (rv != 0) {
+		/* For people: cut when too long. */
 		(void)snprintf(why, why_cap, "%s",
-			mt_store_error(a->store)); /* for people: cut when too long */
+			rv == -ENOMEM ? mt_strerror(rv) : mt_store_error(failed));
 	}
 	return rv;
 }
@@ -237,6 +247,7 @@ static int apply(struct mt_appliance *a, const struct mt_change *change, enum ki
 	struct mt_settings before = a->settings;
 	struct mt_publication p = {.snapshot = NULL};
 	struct mt_move move = {.prepared = false};
+	int moved = 0;
 	int rv;
 
 	rv = make(a, &p, &move, change, kind, why, why_cap, next, next_cap);
@@ -244,14 +255,13 @@ static int apply(struct mt_appliance *a, const struct mt_change *change, enum ki
 		return rv;
 	}
 	if (move.prepared) {
-		rv = mt_move_start(&move, a);
+		moved = mt_move_start(&move, a);
 		mt_move_drop(&move);
 	}
-	if (rv == 0) {
-		rv = mt_appliance_commit(a, &p, done, user);
-	} else {
-		mt_publication_drop(&p);
-	}
+	/* What is stored holds here, whatever the workers have heard: accounts and the store must
+	 * speak of the same clients. */
+	rv = mt_appliance_commit(a, &p, moved == 0 ? done : NULL, user);
+	rv = moved != 0 ? moved : rv;
 	note(a, change, kind, &before);
 	tell(a, &before, kind, change->uid);
 	return rv == 0 ? 0 : MT_E_AGAIN;

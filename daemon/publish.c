@@ -226,7 +226,6 @@ int mt_publish_snapshot(struct mt_snapshot **out, struct mt_store *store,
 	if (rv != 0) {
 		goto out;
 	}
-	mt_accounts_end(accounts);
 	if (s->client_count > 0) {
 		qsort(s->clients, s->client_count, sizeof(*s->clients), by_fingerprint);
 	}

@@ -185,16 +185,6 @@ static void save_accounts(struct mt_appliance *a)
 	}
 }
 
-/* After a failure: limits and accounts by the live store again. */
-static void publish_again(struct mt_appliance *a)
-{
-	char why[MT_WHY_MAX];
-
-	if (mt_appliance_republish(a, false, NULL, NULL, why, sizeof(why)) != 0) {
-		mt_log(MT_LOG_ERROR, "publish_failed", MT_LOG_TEXT("error", why));
-	}
-}
-
 /* Checks the candidate, builds what it asks for, and puts it in force. */
 static int restore(struct mt_appliance *a, struct mt_store *candidate, struct mt_restore *r,
 	char *why, size_t why_cap, char *next, size_t next_cap)
@@ -219,8 +209,6 @@ static int restore(struct mt_appliance *a, struct mt_store *candidate, struct mt
 	if (rv == 0 || rv == MT_E_AGAIN) {
 		mt_accounts_save_all(&a->accounts);
 		save_accounts(a);
-	} else {
-		publish_again(a);
 	}
 	return rv;
 }

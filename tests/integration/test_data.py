@@ -80,6 +80,57 @@ def test_restore_moves_addresses():
             assert receive_exactly(sock, 1) == b"x"
 
 
+def test_restore_fails_late():
+    """A restore that fails when nearly all is done has changed nothing: traffic of live tunnels
+    counts as before, a quota goes on where it was."""
+    with socket.socket() as taken, Server() as server, TcpTarget(echo) as target:
+        busy = server.status()["http"]["address"]
+        server.ctl("set", "metrics.bind_addr", busy)
+        file = os.path.join(server.folder, "b")
+        server.ctl("backup", file)
+        server.ctl("set", "metrics.bind_addr", "127.0.0.1:0")
+        client = server.client(server.enrol("ann"))
+        server.ctl("client", "set", "ann", "--quota", "100K")
+
+        def used():
+            row = server.json("client", "show", "ann")["client"]
+            assert row["connections"] == 1, row
+            return row["bytes_received"], row["period_bytes"]
+
+        with socks.connect(client.port, "127.0.0.1", target.port) as sock:
+            sock.sendall(b"x" * 10000)
+            assert receive_exactly(sock, 10000) == b"x" * 10000
+            wait_until(lambda: used() == (10000, 20000), what="the count")
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", int(busy.rsplit(":", 1)[1])))
+            taken.listen()  # the backup's address cannot be had any more
+            done = server.ctl("--yes", "restore", file, check=False)
+            assert done.returncode == 1 and busy in done.stderr, done
+            assert "nothing was changed" in done.stderr, done
+            assert used() == (10000, 20000), used()
+            sock.sendall(b"y" * 10000)
+            assert receive_exactly(sock, 10000) == b"y" * 10000
+            wait_until(lambda: used() == (20000, 40000), what="the traffic after it")
+
+
+def test_restore_keeps_totals():
+    """What was counted since the backup stays counted, also when the daemon dies right after."""
+    with Server() as server, TcpTarget(echo) as target:
+        client = server.client(server.enrol("ann"))
+        file = os.path.join(server.folder, "b")
+        server.ctl("backup", file)
+        with socks.connect(client.port, "127.0.0.1", target.port) as sock:
+            sock.sendall(b"x" * 50000)
+            assert receive_exactly(sock, 50000) == b"x" * 50000
+        wait_until(lambda: server.json("client", "show", "ann")["client"]["bytes_sent"] == 50000,
+                   what="the count")
+        server.ctl("--yes", "restore", file)
+        server.process.kill()
+        server.start()
+        row = server.json("client", "show", "ann")["client"]
+        assert (row["bytes_received"], row["bytes_sent"]) == (50000, 50000), row
+
+
 def test_restore_refuses():
     """What is no sound backup is refused with the reason, and nothing has changed."""
     with Server() as server:

@@ -37,7 +37,7 @@ static struct mt_account *publish(struct mt_accounts *t, const struct mt_store_c
 
 	mt_accounts_begin(t);
 	assert_int_equal(mt_accounts_take(t, client, &a), 0);
-	mt_accounts_end(t);
+	mt_accounts_commit(t);
 	mt_account_unref(a);
 	return a;
 }
@@ -107,7 +107,7 @@ static void test_publications(void **state)
 		client = client_of(i);
 		assert_int_equal(mt_accounts_take(&t, &client, &kept[i]), 0);
 	}
-	mt_accounts_end(&t);
+	mt_accounts_commit(&t);
 	assert_int_equal(t.count, MANY);
 	mt_account_count(kept[5], 10, 20);
 	mt_accounts_begin(&t);
@@ -120,7 +120,7 @@ static void test_publications(void **state)
 		assert_ptr_equal(again, kept[i]);
 		mt_account_unref(again);
 	}
-	mt_accounts_end(&t);
+	mt_accounts_commit(&t);
 	assert_int_equal(t.count, MANY / 2);
 	for (unsigned i = 0; i < MANY; i++) {
 		client = client_of(i);
@@ -135,6 +135,60 @@ static void test_publications(void **state)
 	mt_accounts_deinit(&t);
 }
 
+static void on_reached(struct mt_account *account, void *user)
+{
+	(void)account;
+	++*(int *)user;
+}
+
+/* One that is dropped changes nothing: no limit, no id, no quota that starts anew, no account. */
+static void test_publication_dropped(void **state)
+{
+	struct mt_accounts t = {.slots = NULL};
+	struct mt_store_client client = client_of(1);
+	struct mt_store_client other = client_of(2);
+	struct mt_store_client changed;
+	struct mt_account *taken = NULL;
+	struct mt_account *a;
+	int told = 0;
+
+	(void)state;
+	client.limits.quota_bytes = 3000;
+	a = publish(&t, &client);
+	mt_account_count(a, 3000, 0);
+	changed = client;
+	changed.id = 77;
+	changed.limits.quota_period = MT_QUOTA_DAY;
+	changed.limits.rate_bits = 8000;
+	other.usage.bytes_sent = 5;
+	mt_accounts_begin(&t);
+	assert_int_equal(mt_accounts_take(&t, &changed, &taken), 0);
+	assert_ptr_equal(taken, a);
+	mt_account_unref(taken);
+	assert_int_equal(mt_accounts_take(&t, &other, &taken), 0);
+	mt_account_unref(taken);
+	assert_true(mt_account_is_exhausted(a));
+	assert_int_equal(a->client_id, client.id);
+	assert_int_equal(atomic_load(&a->to_client.rate), 0);
+	assert_null(mt_accounts_find(&t, other.fingerprint));
+	mt_accounts_tick(&t, (int64_t)time(NULL), on_reached, &told);
+	assert_int_equal(told, 1);
+	/* A publication that knows neither, and is dropped as well. */
+	mt_accounts_begin(&t);
+	assert_ptr_equal(mt_accounts_find(&t, client.fingerprint), a);
+	/* What the dropped one read is not what holds when the client comes for good. */
+	other.usage.bytes_sent = 9;
+	assert_int_equal(mt_accounts_take(&t, &client, &taken), 0);
+	mt_account_unref(taken);
+	assert_int_equal(mt_accounts_take(&t, &other, &taken), 0);
+	mt_accounts_commit(&t);
+	assert_int_equal(atomic_load(&taken->bytes_sent), 9);
+	assert_ptr_equal(mt_accounts_find(&t, other.fingerprint), taken);
+	mt_account_unref(taken);
+	assert_true(mt_account_is_exhausted(a));
+	mt_accounts_deinit(&t);
+}
+
 static void test_period_start(void **state)
 {
 	(void)state;
@@ -143,12 +197,6 @@ static void test_period_start(void **state)
 	assert_int_equal(mt_quota_period_start(MT_QUOTA_DAY, 1795412220), 1795392000);
 	assert_int_equal(mt_quota_period_start(MT_QUOTA_MONTH, 1795412220), 1793491200);
 	assert_int_equal(mt_quota_period_start(MT_QUOTA_MONTH, 1793491200), 1793491200);
-}
-
-static void on_reached(struct mt_account *account, void *user)
-{
-	(void)account;
-	++*(int *)user;
 }
 
 static void test_quota(void **state)
@@ -247,15 +295,62 @@ static void test_save(void **state)
 	mt_store_close(store);
 }
 
+/* Into the store of a restore: under its ids, before it is in force. */
+static void test_carry(void **state)
+{
+	static const uint8_t key[32] = {1};
+	static const uint8_t new_key[32] = {2};
+	struct mt_store *store = store_must_open(*state);
+	struct mt_accounts t = {.slots = NULL};
+	const struct mt_store_limits day = {.quota_bytes = 900, .quota_period = MT_QUOTA_DAY};
+	struct mt_store_client gone = client_of(3);
+	struct mt_store_client client;
+	struct mt_store_client fresh;
+	struct mt_account *taken = NULL;
+	struct mt_account *a;
+
+	assert_int_equal(mt_store_client_add(store, "new", new_key, NULL, &fresh), 0);
+	assert_int_equal(mt_store_client_add(store, "x", key, &day, &client), 0);
+	client.id = 40; /* as it was in the live store */
+	client.limits.quota_period = MT_QUOTA_TOTAL;
+	mt_accounts_begin(&t);
+	assert_int_equal(mt_accounts_take(&t, &gone, &taken), 0);
+	mt_account_unref(taken);
+	assert_int_equal(mt_accounts_take(&t, &client, &a), 0);
+	mt_accounts_commit(&t);
+	mt_account_unref(a);
+	mt_account_count(a, 300, 40);
+	mt_accounts_begin(&t);
+	assert_int_equal(mt_store_client_get(store, "x", &client), 0);
+	assert_int_equal(mt_accounts_take(&t, &client, &taken), 0);
+	mt_account_unref(taken);
+	assert_int_equal(mt_accounts_take(&t, &fresh, &taken), 0);
+	mt_account_unref(taken);
+	assert_int_equal(mt_accounts_carry(&t, store), 0);
+	assert_int_equal(mt_store_client_get(store, "x", &client), 0);
+	assert_int_equal(client.usage.bytes_received, 300);
+	assert_int_equal(client.usage.bytes_sent, 40);
+	assert_int_equal(client.usage.period_bytes, 0); /* another kind of quota */
+	assert_int_equal(client.usage.period_start,
+		mt_quota_period_start(MT_QUOTA_DAY, (int64_t)time(NULL)));
+	assert_int_equal(mt_store_client_get(store, "new", &client), 0);
+	assert_int_equal(client.usage.last_seen, 0);
+	assert_int_equal(a->client_id, 40);
+	mt_accounts_deinit(&t);
+	mt_store_close(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_connections),
 		cmocka_unit_test(test_count_threads),
 		cmocka_unit_test(test_publications),
+		cmocka_unit_test(test_publication_dropped),
 		cmocka_unit_test(test_period_start),
 		cmocka_unit_test(test_quota),
 		cmocka_unit_test_setup_teardown(test_save, store_setup, store_teardown),
+		cmocka_unit_test_setup_teardown(test_carry, store_setup, store_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
