@@ -296,8 +296,9 @@ int mt_appliance_prepare(struct mt_appliance *a, struct mt_publication *p,
 			rv = mt_publish_rules(&next.snapshot->rules, a->store, a->snapshot->rules);
 		}
 		if (rv != 0) {
-			(void)snprintf(
-				why, why_cap, "the change could not be built: %s", mt_strerror(rv));
+			(void)snprintf(why, why_cap, "the change could not be built: %s",
+				rv == MT_E_STORE || rv == MT_E_CORRUPT ? mt_store_error(a->store)
+								       : mt_strerror(rv));
 		}
 	}
 	if (rv != 0) {

@@ -103,10 +103,8 @@ static int parse_note(struct mt_store_limits *l, const char *text, int64_t now)
 	if (len > MT_STORE_NOTE_MAX) {
 		return MT_E_TOO_LONG;
 	}
-	for (size_t i = 0; i < len; i++) {
-		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
-			return MT_E_MALFORMED;
-		}
+	if (!mt_text_is_line(text, len)) {
+		return MT_E_MALFORMED;
 	}
 	memcpy(l->note, text, len + 1);
 	return 0;

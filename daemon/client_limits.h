@@ -9,11 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MT_CLIENT_RATE_MIN        10000        /* bits a second */
-#define MT_CLIENT_RATE_MAX        100000000000 /* 100 Gbit/s */
-#define MT_CLIENT_QUOTA_MIN       1000         /* bytes */
-#define MT_CLIENT_QUOTA_MAX       1000000000000000000
-#define MT_CLIENT_CONNECTIONS_MAX 1000000
+#define MT_CLIENT_RATE_MIN        10000 /* bits a second */
+#define MT_CLIENT_RATE_MAX        MT_STORE_RATE_MAX
+#define MT_CLIENT_QUOTA_MIN       1000 /* bytes */
+#define MT_CLIENT_QUOTA_MAX       MT_STORE_QUOTA_MAX
+#define MT_CLIENT_CONNECTIONS_MAX MT_STORE_CONNECTIONS_MAX
 
 /* Changes `limits` by the texts in `args`: "expires" (30d, 2026-12-31, 2026-12-31T12:00:00Z),
  * "rate" (50M), "quota" (100G, 100G/day, 100G/month), "max_connections" (4), "note"; "none" clears

@@ -21,11 +21,16 @@ static void free_secret(char *text)
 
 static int explain(int rv, struct mt_store *store, const char *what, char *why, size_t why_cap)
 {
-	const char *detail =
-		rv == MT_E_STORE || rv == MT_E_CORRUPT ? mt_store_error(store) : mt_strerror(rv);
-
-	(void)snprintf(
-		why, why_cap, "%s: %s", what, detail); /* for people: cut when it does not fit */
+	/* For people: cut when it does not fit. */
+	if (rv == MT_E_STORE || rv == MT_E_CORRUPT || rv == -ENOSPC) {
+		(void)snprintf(why, why_cap, "%s: %s", what, mt_store_error(store));
+	} else if (rv == -ENOMEM) {
+		(void)snprintf(why, why_cap, "%s: %s", what, mt_strerror(rv));
+	} else {
+		(void)snprintf(why, why_cap,
+			"%s in %s cannot be used (%s): put a backup in its place", what,
+			mt_store_path(store), mt_strerror(rv));
+	}
 	return rv;
 }
 
@@ -139,7 +144,7 @@ int mt_publish_tls(struct mt_tls_server **out, struct mt_store *store,
 		rv = mt_tls_server_new(out, &config);
 	}
 	if (rv != 0) {
-		rv = explain(rv, store, "the stored certificates cannot be used", why, why_cap);
+		rv = explain(rv, store, "the certificates", why, why_cap);
 	}
 	free(chain);
 	free(imported_chain);

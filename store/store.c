@@ -399,6 +399,11 @@ const char *mt_store_error(const struct mt_store *store)
 	return store->error;
 }
 
+const char *mt_store_path(const struct mt_store *store)
+{
+	return store->path;
+}
+
 int mt_store_version(const struct mt_store *store)
 {
 	return store->version;

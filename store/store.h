@@ -26,6 +26,8 @@ int mt_store_open(struct mt_store **out, const char *dir, char *why, size_t why_
 void mt_store_close(struct mt_store *store); /* NULL is allowed */
 /* The last failure as a sentence; borrowed, until the next call. */
 const char *mt_store_error(const struct mt_store *store);
+/* The database's file; borrowed. */
+const char *mt_store_path(const struct mt_store *store);
 /* Schema version in use, and bytes on disk. */
 int mt_store_version(const struct mt_store *store);
 
@@ -41,7 +43,10 @@ int mt_store_settings_write(
 	struct mt_store *store, const struct mt_store_change *changes, size_t count) MT_MUST_CHECK;
 
 /* Client identities. */
-#define MT_STORE_NOTE_MAX 200 /* bytes */
+#define MT_STORE_NOTE_MAX        200                 /* bytes */
+#define MT_STORE_RATE_MAX        100000000000        /* 100 Gbit/s */
+#define MT_STORE_QUOTA_MAX       1000000000000000000 /* bytes */
+#define MT_STORE_CONNECTIONS_MAX 1000000
 
 enum mt_quota_period {
 	MT_QUOTA_TOTAL, /* since the quota was set */

@@ -3,6 +3,8 @@
 #include <string.h>
 #include <time.h>
 
+#define TEXT_MAX ((size_t)1 << 20) /* more than a request can bring */
+
 static int bind_entry(struct mt_store *store, sqlite3_stmt *statement,
 	const struct mt_store_audit *entry, int64_t at)
 {
@@ -26,15 +28,11 @@ static int bind_entry(struct mt_store *store, sqlite3_stmt *statement,
 	return rc == SQLITE_OK ? 0 : mt_store_fail_sqlite(store, rc, "save the audit trail");
 }
 
-int mt_store_audit_add(struct mt_store *store, const struct mt_store_audit *entry)
+int mt_store_audit_put(struct mt_store *store, const struct mt_store_audit *entry)
 {
 	sqlite3_stmt *statement = NULL;
-	int err = mt_store_begin(store);
+	int err = mt_store_query(store, MT_QUERY_AUDIT_ADD, &statement);
 
-	if (err != 0) {
-		return err;
-	}
-	err = mt_store_query(store, MT_QUERY_AUDIT_ADD, &statement);
 	if (err == 0) {
 		err = bind_entry(
 			store, statement, entry, entry->at != 0 ? entry->at : (int64_t)time(NULL));
@@ -57,14 +55,25 @@ int mt_store_audit_add(struct mt_store *store, const struct mt_store_audit *entr
 			mt_store_done(statement);
 		}
 	}
-	return mt_store_end(store, err);
+	return err;
 }
 
+int mt_store_audit_add(struct mt_store *store, const struct mt_store_audit *entry)
+{
+	int err = mt_store_begin(store);
+
+	return err != 0 ? err : mt_store_end(store, mt_store_audit_put(store, entry));
+}
+
+/* What is damaged is shown as such: the rest of the trail is worth reading all the same. */
 static const char *text_of(sqlite3_stmt *statement, int column)
 {
-	const char *text = (const char *)sqlite3_column_text(statement, column);
+	const char *text;
 
-	return text != NULL ? text : "";
+	return mt_store_read_text(statement, column, TEXT_MAX, &text) &&
+			       mt_text_is_line(text, strlen(text))
+		       ? text
+		       : "?";
 }
 
 int mt_store_audit_each(struct mt_store *store, int64_t limit,

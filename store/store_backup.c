@@ -17,6 +17,7 @@
 #define HEADER_USER_VERSION   60 /* of the database file format, with HEADER_LEN */
 #define HEADER_APPLICATION_ID 68
 #define HEADER_LEN            100
+#define NUMBER_MAX            "9007199254740992" /* 2^53: room enough above it */
 
 static int copy_database(struct mt_store *to_error, sqlite3 *to, sqlite3 *from, const char *what)
 {
@@ -173,6 +174,36 @@ static int check_authority(struct mt_store *candidate, char *why, size_t why_cap
 	return err;
 }
 
+/* Numbers that leave no room for those to come, which no appliance has got to by itself. */
+static int check_numbers(struct mt_store *candidate, char *why, size_t why_cap)
+{
+	static const char *const absurd[] = {
+		"SELECT count(*) FROM audit WHERE typeof(id) <> 'integer' OR typeof(at) <> "
+		"'integer' OR id NOT BETWEEN 1 AND " NUMBER_MAX
+		" OR at NOT BETWEEN 0 AND " NUMBER_MAX,
+		"SELECT count(*) FROM client WHERE id NOT BETWEEN 1 AND " NUMBER_MAX,
+		"SELECT count(*) FROM sqlite_sequence WHERE typeof(seq) <> 'integer' OR seq NOT "
+		"BETWEEN 0 AND " NUMBER_MAX,
+		"SELECT count(*) FROM counter WHERE typeof(value) <> 'integer' OR value NOT "
+		"BETWEEN 0 AND " NUMBER_MAX,
+	};
+	int64_t count = 0;
+	int err = 0;
+
+	for (size_t i = 0; i < sizeof(absurd) / sizeof(absurd[0]) && err == 0; i++) {
+		err = mt_store_number(candidate, absurd[i], &count);
+		if (err != 0) {
+			(void)snprintf(why, why_cap, "%s", candidate->error);
+		} else if (count != 0) {
+			(void)snprintf(why, why_cap,
+				"the backup has numbers in it that are not "
+				"those of an appliance");
+			err = MT_E_CORRUPT;
+		}
+	}
+	return err;
+}
+
 /* The store's own words name a file in the state folder, which nobody has heard of. */
 static void explain_open(int err, char *why, size_t why_cap)
 {
@@ -219,9 +250,13 @@ int mt_store_candidate_open(struct mt_store **out, struct mt_store *live, const 
 		explain_open(err, why, why_cap);
 		goto out;
 	}
+	candidate->is_copy = true;
 	err = integrity_check(candidate, why, why_cap);
 	if (err == 0) {
 		err = check_authority(candidate, why, why_cap);
+	}
+	if (err == 0) {
+		err = check_numbers(candidate, why, why_cap);
 	}
 	if (err == 0) {
 		err = mt_store_settings_load(candidate, &settings);
@@ -293,24 +328,84 @@ static int carry_machine(struct mt_store *candidate, struct mt_store *live)
 				 : mt_store_fail_sqlite(candidate, rc, "prepare the restored data");
 }
 
+/* ---- the audit trail ---- */
+
 struct carry {
 	struct mt_store *candidate;
+	sqlite3_stmt *match;
 	int64_t last_id; /* of the backup's own entries */
-	int64_t last_at;
 };
+
+/* Finds one of the backup's entries that is the same but for its number, which two machines give by
+ * themselves; each of them is found once. */
+static int match(struct carry *c, const struct mt_store_audit *e, bool *found)
+{
+	const int64_t numbers[] = {e->at, e->uid, e->pid, c->last_id};
+	const char *texts[] = {e->user, e->verb, e->detail};
+	int rc = SQLITE_OK;
+
+	for (int i = 0; i < 4 && rc == SQLITE_OK; i++) {
+		rc = sqlite3_bind_int64(c->match, i + 1, numbers[i]);
+	}
+	for (int i = 0; i < 3 && rc == SQLITE_OK; i++) {
+		rc = sqlite3_bind_text(c->match, i + 5, texts[i], -1, SQLITE_TRANSIENT);
+	}
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_step(c->match);
+	}
+	*found = sqlite3_changes(c->candidate->db) > 0;
+	(void)sqlite3_reset(c->match); /* repeats the step's result */
+	return rc == SQLITE_DONE ? 0
+				 : mt_store_fail_sqlite(c->candidate, rc, "keep the audit trail");
+}
 
 static int carry_entry(const struct mt_store_audit *entry, void *user)
 {
 	struct carry *c = user;
+	bool found = false;
+	int err = match(c, entry, &found);
 
-	return entry->id > c->last_id || entry->at > c->last_at
-		       ? mt_store_audit_add(c->candidate, entry)
-		       : 0;
+	return err != 0 || found ? err : mt_store_audit_put(c->candidate, entry);
+}
+
+static int carry_entries(struct carry *c, struct mt_store *live)
+{
+	static const char what[] = "keep the audit trail";
+	int rc;
+	int err = mt_store_exec(c->candidate,
+		"CREATE INDEX audit_same ON audit (at, pid); "
+		"CREATE TEMP TABLE matched (id INTEGER PRIMARY KEY)",
+		what);
+
+	if (err != 0) {
+		return err;
+	}
+	rc = sqlite3_prepare_v2(c->candidate->db,
+		"INSERT INTO temp.matched SELECT id FROM audit WHERE at = ?1 AND uid = ?2 AND "
+		"pid = ?3 AND id <= ?4 AND user = ?5 AND verb = ?6 AND detail = ?7 AND "
+		"id NOT IN (SELECT id FROM temp.matched) LIMIT 1",
+		-1, &c->match, NULL);
+	err = rc == SQLITE_OK ? mt_store_audit_each(live, MT_STORE_AUDIT_MAX, carry_entry, c)
+			      : mt_store_fail_sqlite(c->candidate, rc, what);
+	(void)sqlite3_finalize(c->match); /* repeats the last step's result */
+	return err == 0 ? mt_store_exec(c->candidate, "DROP INDEX audit_same", what) : err;
+}
+
+/* Who changed what on this machine stays known, whatever the backup says. */
+static int carry_audit(struct mt_store *candidate, struct mt_store *live)
+{
+	struct carry carry = {.candidate = candidate};
+	int err = mt_store_number(
+		candidate, "SELECT coalesce(max(id), 0) FROM audit", &carry.last_id);
+
+	if (err == 0) {
+		err = mt_store_begin(candidate);
+	}
+	return err != 0 ? err : mt_store_end(candidate, carry_entries(&carry, live));
 }
 
 int mt_store_candidate_adopt(struct mt_store *live, struct mt_store *candidate)
 {
-	struct carry carry = {.candidate = candidate};
 	/* A copy that nobody needs after a crash. */
 	int err = mt_store_exec(candidate, "PRAGMA synchronous = OFF", "prepare the restored data");
 
@@ -318,16 +413,7 @@ int mt_store_candidate_adopt(struct mt_store *live, struct mt_store *candidate)
 		err = carry_machine(candidate, live);
 	}
 	if (err == 0) {
-		err = mt_store_number(
-			candidate, "SELECT coalesce(max(at), 0) FROM audit", &carry.last_at);
-	}
-	if (err == 0) {
-		err = mt_store_number(
-			candidate, "SELECT coalesce(max(id), 0) FROM audit", &carry.last_id);
-	}
-	if (err == 0) {
-		/* Who changed what since the backup stays known. */
-		err = mt_store_audit_each(live, MT_STORE_AUDIT_MAX, carry_entry, &carry);
+		err = carry_audit(candidate, live);
 	}
 	if (err != 0) {
 		return mt_store_fail(live, err, "%s", candidate->error);

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#define PEM_MAX ((size_t)1 << 20) /* more than a request can bring */
+
 static const char *kind_text(enum mt_store_cert which)
 {
 	switch (which) {
@@ -20,14 +22,14 @@ static const char *kind_text(enum mt_store_cert which)
 static int copy_pair(
 	struct mt_store *store, sqlite3_stmt *statement, char **chain_pem, char **key_pem)
 {
-	const char *chain_text = (const char *)sqlite3_column_text(statement, 0);
-	const char *key_text = (const char *)sqlite3_column_text(statement, 1);
+	const char *chain_text;
+	const char *key_text;
 	char *chain;
 	char *key;
 
-	if (chain_text == NULL || key_text == NULL) {
-		return mt_store_fail(store, MT_E_CORRUPT,
-			"%s holds an unusable certificate: put a backup in its place", store->path);
+	if (!mt_store_read_text(statement, 0, PEM_MAX, &chain_text) ||
+		!mt_store_read_text(statement, 1, PEM_MAX, &key_text)) {
+		return mt_store_fail_damaged(store, "certificate");
 	}
 	chain = strdup(chain_text);
 	key = strdup(key_text);

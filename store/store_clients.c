@@ -5,64 +5,76 @@
 #include <string.h>
 #include <time.h>
 
-/* Text of a row; what does not fit, which nothing of ours ever stored, is cut. */
-static void read_text(sqlite3_stmt *statement, int column, char *out, size_t cap)
-{
-	const char *text = (const char *)sqlite3_column_text(statement, column);
-	size_t len = text != NULL ? strnlen(text, cap - 1) : 0;
+/* Columns of the client queries (store_db.c). */
+#define FIRST_NUMBER 3
+#define NOTE         11
+#define LAST_ADDRESS 17
 
-	if (len > 0) {
-		memcpy(out, text, len);
+/* The first column whose value is nothing of ours, by name; NULL: all are fine. What is damaged
+ * must not read as "no limit". */
+static const char *read_numbers(sqlite3_stmt *statement, struct mt_store_client *c)
+{
+	int64_t period = 0;
+	const struct {
+		const char *name;
+		int64_t max;
+		int64_t *to;
+	} columns[] = {
+		{"created_at", INT64_MAX, &c->created_at},
+		{"revoked_at", INT64_MAX, &c->revoked_at},
+		{"disabled_at", INT64_MAX, &c->disabled_at},
+		{"expires_at", INT64_MAX, &c->limits.expires_at},
+		{"rate_bits", MT_STORE_RATE_MAX, &c->limits.rate_bits},
+		{"quota_bytes", MT_STORE_QUOTA_MAX, &c->limits.quota_bytes},
+		{"quota_period", MT_QUOTA_MONTH, &period},
+		{"max_connections", MT_STORE_CONNECTIONS_MAX, &c->limits.max_connections},
+		{NULL, 0, NULL}, /* the note */
+		{"bytes_received", INT64_MAX, &c->usage.bytes_received},
+		{"bytes_sent", INT64_MAX, &c->usage.bytes_sent},
+		{"period_start", INT64_MAX, &c->usage.period_start},
+		{"period_bytes", INT64_MAX, &c->usage.period_bytes},
+		{"last_seen", INT64_MAX, &c->usage.last_seen},
+	};
+
+	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
+		if (columns[i].to != NULL && !mt_store_read_int(statement, FIRST_NUMBER + (int)i, 0,
+						     columns[i].max, columns[i].to)) {
+			return columns[i].name;
+		}
 	}
-	out[len] = '\0';
-}
-
-static int64_t read_count(sqlite3_stmt *statement, int column)
-{
-	int64_t value = sqlite3_column_int64(statement, column);
-
-	return value > 0 ? value : 0;
-}
-
-static void read_limits(sqlite3_stmt *statement, struct mt_store_client *client)
-{
-	struct mt_store_limits *limits = &client->limits;
-	struct mt_store_usage *usage = &client->usage;
-
-	client->disabled_at = sqlite3_column_int64(statement, 5);
-	limits->expires_at = read_count(statement, 6);
-	limits->rate_bits = read_count(statement, 7);
-	limits->quota_bytes = read_count(statement, 8);
-	limits->quota_period = (enum mt_quota_period)sqlite3_column_int(statement, 9);
-	limits->max_connections = read_count(statement, 10);
-	read_text(statement, 11, limits->note, sizeof(limits->note));
-	usage->bytes_received = read_count(statement, 12);
-	usage->bytes_sent = read_count(statement, 13);
-	usage->period_start = read_count(statement, 14);
-	usage->period_bytes = read_count(statement, 15);
-	usage->last_seen = read_count(statement, 16);
-	read_text(statement, 17, usage->last_address, sizeof(usage->last_address));
+	c->limits.quota_period = (enum mt_quota_period)period;
+	return NULL;
 }
 
 /* Reads a row of the client queries, none of whose columns is trusted to have the right size. */
 static int read_row(struct mt_store *store, sqlite3_stmt *statement, struct mt_store_client *out)
 {
 	struct mt_store_client client = {.id = sqlite3_column_int64(statement, 0)};
-	const char *name = (const char *)sqlite3_column_text(statement, 1);
 	const void *fingerprint = sqlite3_column_blob(statement, 2);
-	int fingerprint_len = sqlite3_column_bytes(statement, 2);
+	const char *bad;
 
-	if (name == NULL || mt_name_check(name) != 0 || fingerprint == NULL ||
-		fingerprint_len != MT_FINGERPRINT_LEN) {
-		return mt_store_fail(store, MT_E_CORRUPT,
-			"%s holds an unusable client (number %lld): put a backup in its place",
-			store->path, (long long)client.id);
+	if (!mt_store_read_line(statement, 1, client.name, sizeof(client.name)) ||
+		mt_name_check(client.name) != 0) {
+		return mt_store_fail_damaged(
+			store, "client (number %lld: its name)", (long long)client.id);
 	}
-	memcpy(client.name, name, strlen(name) + 1);
+	bad = read_numbers(statement, &client);
+	if (client.id < 1) {
+		bad = "id";
+	} else if (sqlite3_column_type(statement, 2) != SQLITE_BLOB ||
+		   sqlite3_column_bytes(statement, 2) != MT_FINGERPRINT_LEN) {
+		bad = "fingerprint";
+	} else if (!mt_store_read_line(
+			   statement, NOTE, client.limits.note, sizeof(client.limits.note))) {
+		bad = "note";
+	} else if (!mt_store_read_line(statement, LAST_ADDRESS, client.usage.last_address,
+			   sizeof(client.usage.last_address))) {
+		bad = "last_address";
+	}
+	if (bad != NULL) {
+		return mt_store_fail_damaged(store, "client ('%s': its %s)", client.name, bad);
+	}
 	memcpy(client.fingerprint, fingerprint, MT_FINGERPRINT_LEN);
-	client.created_at = sqlite3_column_int64(statement, 3);
-	client.revoked_at = sqlite3_column_int64(statement, 4);
-	read_limits(statement, &client);
 	*out = client;
 	return 0;
 }

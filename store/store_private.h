@@ -5,6 +5,7 @@
 
 #include <sqlite3.h>
 #include <stdarg.h>
+#include <stdbool.h>
 
 #define MT_STORE_ERROR_MAX 768
 /* "MyTn": tells our databases from others. */
@@ -52,6 +53,7 @@ struct mt_store {
 	char *path; /* of the database */
 	int lock_fd;
 	int version;
+	bool is_copy; /* of a backup that is to be restored: its file's name says nothing */
 	char error[MT_STORE_ERROR_MAX];
 };
 
@@ -66,6 +68,21 @@ int mt_store_fail(struct mt_store *store, int err, const char *format, ...)
 /* The same for a result of SQLite: "could not <what>: <why>"; returns the error that stands for it.
  */
 int mt_store_fail_sqlite(struct mt_store *store, int rc, const char *what);
+
+/* MT_E_CORRUPT with a sentence that names the file and the cure; `format` says what of it is
+ * unusable. */
+int mt_store_fail_damaged(struct mt_store *store, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* A column of the row that `statement` stands at, whose type and size are not taken on trust: false
+ * when it is something else. */
+bool mt_store_read_int(
+	sqlite3_stmt *statement, int column, int64_t min, int64_t max, int64_t *out) MT_MUST_CHECK;
+/* Up to `max` bytes without NUL; borrowed until the next step. */
+bool mt_store_read_text(
+	sqlite3_stmt *statement, int column, size_t max, const char **out) MT_MUST_CHECK;
+/* The same copied, and only a line that can be shown. */
+bool mt_store_read_line(sqlite3_stmt *statement, int column, char *out, size_t cap) MT_MUST_CHECK;
 
 /* A cached statement, ready to be bound; hand it back with mt_store_done. */
 int mt_store_query(
@@ -84,6 +101,9 @@ int mt_store_number(struct mt_store *store, const char *sql, int64_t *out) MT_MU
  */
 int mt_store_begin(struct mt_store *store) MT_MUST_CHECK;
 int mt_store_end(struct mt_store *store, int err) MT_MUST_CHECK;
+
+/* mt_store_audit_add as part of a transaction. */
+int mt_store_audit_put(struct mt_store *store, const struct mt_store_audit *entry) MT_MUST_CHECK;
 
 /* Removes the files of a candidate (store_backup.c). */
 void mt_store_candidate_discard(struct mt_store *store);

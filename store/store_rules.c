@@ -5,16 +5,15 @@
 static int read_rule(
 	struct mt_store *store, sqlite3_stmt *statement, int64_t expected, struct mt_rule *out)
 {
-	int64_t position = sqlite3_column_int64(statement, 0);
-	const char *text = (const char *)sqlite3_column_text(statement, 1);
-	char why[256] = "its place is wrong";
+	int64_t position = 0;
+	const char *text;
+	char why[128] = "its place or type is wrong";
 
-	if (text == NULL || position != expected ||
+	if (!mt_store_read_int(statement, 0, expected, expected, &position) ||
+		!mt_store_read_text(statement, 1, MT_RULE_TEXT_MAX - 1, &text) ||
 		mt_rule_parse(out, text, why, sizeof(why)) != 0) {
-		return mt_store_fail(store, MT_E_CORRUPT,
-			"%s holds an unusable access rule (number %lld: %s): put a backup in its "
-			"place",
-			store->path, (long long)position, why);
+		return mt_store_fail_damaged(
+			store, "access rule (number %lld: %s)", (long long)expected, why);
 	}
 	return 0;
 }

@@ -29,10 +29,9 @@ static int read_secret(struct mt_store *store, const char *name, uint8_t out[SEC
 		err = mt_store_fail_sqlite(store, rc, "read a secret");
 	} else {
 		value = sqlite3_column_blob(statement, 0);
-		if (value == NULL || sqlite3_column_bytes(statement, 0) != SECRET_LEN) {
-			err = mt_store_fail(store, MT_E_CORRUPT,
-				"%s holds an unusable secret '%s': put a backup in its place",
-				store->path, name);
+		if (value == NULL || sqlite3_column_type(statement, 0) != SQLITE_BLOB ||
+			sqlite3_column_bytes(statement, 0) != SECRET_LEN) {
+			err = mt_store_fail_damaged(store, "secret '%s'", name);
 		} else {
 			memcpy(out, value, SECRET_LEN);
 		}
@@ -101,7 +100,9 @@ static int read_counter(struct mt_store *store, const char *name, int64_t *out)
 		rc = sqlite3_step(statement);
 	}
 	if (rc == SQLITE_ROW) {
-		*out = sqlite3_column_int64(statement, 0);
+		if (!mt_store_read_int(statement, 0, 0, INT64_MAX, out)) {
+			err = mt_store_fail_damaged(store, "counter '%s'", name);
+		}
 	} else if (rc == SQLITE_DONE) {
 		*out = 0;
 	} else {

@@ -3,29 +3,27 @@
 #include <stdio.h>
 #include <string.h>
 
-static int load_one(
-	struct mt_store *store, struct mt_settings *settings, const char *key, const char *value)
+#define KEY_MAX 128 /* more than the longest of ours */
+
+static int load_one(struct mt_store *store, struct mt_settings *settings, sqlite3_stmt *statement)
 {
+	const char *value;
+	char key[KEY_MAX];
 	char canonical[MT_SETTING_VALUE_MAX] = {0};
 	char why[256];
 	const struct mt_setting *row;
 
-	if (key == NULL || value == NULL) {
-		return mt_store_fail(store, MT_E_CORRUPT,
-			"%s holds a setting without a key or value", store->path);
+	if (!mt_store_read_line(statement, 0, key, sizeof(key)) ||
+		!mt_store_read_text(statement, 1, MT_SETTING_VALUE_MAX, &value)) {
+		return mt_store_fail_damaged(store, "setting (its key or value is no text)");
 	}
 	row = mt_setting_find(key);
 	if (row == NULL) {
-		return mt_store_fail(store, MT_E_CORRUPT,
-			"%s holds a setting '%.64s' that this version does not know: put a backup "
-			"in its "
-			"place",
-			store->path, key);
+		return mt_store_fail_damaged(
+			store, "setting ('%s', which this version does not know)", key);
 	}
 	if (mt_setting_normalize(row, value, canonical, why, sizeof(why)) != 0) {
-		return mt_store_fail(store, MT_E_CORRUPT,
-			"%s holds an unusable value of %s (%s): put a backup in its place",
-			store->path, row->key, why);
+		return mt_store_fail_damaged(store, "value of %s (%s)", row->key, why);
 	}
 	memcpy(settings->text[row->id], canonical, sizeof(canonical));
 	return 0;
@@ -40,8 +38,7 @@ static int load_all(struct mt_store *store, struct mt_settings *settings)
 	mt_settings_init(settings);
 	err = mt_store_query(store, MT_QUERY_SETTINGS, &statement);
 	while (err == 0 && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
-		err = load_one(store, settings, (const char *)sqlite3_column_text(statement, 0),
-			(const char *)sqlite3_column_text(statement, 1));
+		err = load_one(store, settings, statement);
 	}
 	if (err == 0 && rc != SQLITE_DONE) {
 		err = mt_store_fail_sqlite(store, rc, "read the settings");
@@ -61,9 +58,8 @@ int mt_store_settings_load(struct mt_store *store, struct mt_settings *out)
 		return err;
 	}
 	if (mt_settings_check(&settings, why, sizeof(why)) != 0) {
-		return mt_store_fail(store, MT_E_CORRUPT,
-			"%s holds settings that do not go together (%s): put a backup in its place",
-			store->path, why);
+		return mt_store_fail_damaged(
+			store, "set of settings, which do not go together (%s)", why);
 	}
 	*out = settings;
 	return 0;

@@ -396,6 +396,21 @@ static size_t utf8_len(const char *text, size_t len)
 	return n;
 }
 
+bool mt_text_is_line(const char *text, size_t len)
+{
+	size_t n;
+
+	for (size_t i = 0; i < len; i += n) {
+		unsigned char c = (unsigned char)text[i];
+
+		n = c >= 0x20 && c < 0x7f ? 1 : c >= 0x80 ? utf8_len(text + i, len - i) : 0;
+		if (n == 0) {
+			return false;
+		}
+	}
+	return true;
+}
+
 static bool is_name_char(char c)
 {
 	return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||

@@ -61,6 +61,9 @@ enum mt_host_kind {
 int mt_host_parse(enum mt_host_kind *kind, struct mt_addr *out, const char *host, size_t len,
 	uint16_t port) MT_MUST_CHECK;
 
+/* Whether a text can be shown in a line: well-formed UTF-8 without control characters. */
+bool mt_text_is_line(const char *text, size_t len);
+
 /* Splits "HOST", "HOST:PORT", a bare IPv6 literal, "[IPv6]" or "[IPv6]:PORT". `*host` borrows from
  * `text` and has no brackets; `*port` is 0 when none is written, 0 itself is refused. The host must
  * pass mt_host_parse. MT_E_MALFORMED.

@@ -154,7 +154,13 @@ def test_restore_refuses():
         with contextlib.closing(sqlite3.connect(pinless)) as database:
             database.execute("DELETE FROM certificate WHERE kind = 'ca'")
             database.commit()
+        limitless = os.path.join(server.folder, "limitless.db")
+        shutil.copy(good, limitless)
+        with contextlib.closing(sqlite3.connect(limitless)) as database:
+            database.execute("UPDATE client SET rate_bits = 'fast'")
+            database.commit()
         bad = {"blank": open(blank, "rb").read(), "pinless": open(pinless, "rb").read(),
+               "limitless": open(limitless, "rb").read(),
                "empty": b"", "text": b"hello\n" * 1000, "cut": image[:len(image) // 2],
                "newer": newer, "foreign": foreign, "torn": torn}
         for name, data in bad.items():
@@ -169,6 +175,24 @@ def test_restore_refuses():
         done = server.ctl("--yes", "restore", os.path.join(server.folder, "none"), check=False)
         assert done.returncode == 1 and "none" in done.stderr, done
         assert not os.path.exists(os.path.join(server.state, "restore"))
+
+
+def test_damaged_limit():
+    """A client's limit that cannot be read stops the start: it is not taken for none."""
+    server = Server()
+    with server:
+        server.enrol("ann")
+        server.ctl("client", "set", "ann", "--rate", "1M")
+        server.process.stop()
+        path = os.path.join(server.state, "mytunnel.db")
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("UPDATE client SET rate_bits = -1000000")
+            database.commit()
+        done = run([program("mytunneld"), "--state-dir", server.state, "--runtime-dir",
+                    server.runtime], check=False)
+        assert done.returncode == 78, done
+        for word in (path, "ann", "rate_bits", "put a backup in its place"):
+            assert word in done.stderr, (word, done.stderr)
 
 
 def test_audit_trail():

@@ -2,7 +2,8 @@
  * store/store_schema.c store/store_settings.c store/store_clients.c store/store_usage.c
  * store/store_certs.c store/store_secrets.c store/store_backup.c store/store_audit.c
  * proto/wire/err.c proto/wire/settings.c proto/wire/settings_table.c proto/wire/addr.c
- * proto/wire/profile.c proto/wire/encode.c proto/wire/bytes.c tests/unit/store_folder.c
+ * proto/wire/profile.c proto/wire/encode.c proto/wire/bytes.c store/store_column.c
+ * tests/unit/store_folder.c
  */
 #include "daemon/accounts.h"
 #include "tests/unit/store_folder.h"

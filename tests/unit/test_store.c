@@ -2,7 +2,8 @@
  * store/store_clients.c store/store_usage.c store/store_certs.c store/store_secrets.c
  * store/store_backup.c store/store_audit.c proto/wire/err.c
  * proto/wire/settings.c proto/wire/settings_table.c proto/wire/addr.c proto/wire/profile.c
- * proto/wire/encode.c proto/wire/bytes.c tests/unit/store_folder.c
+ * proto/wire/encode.c proto/wire/bytes.c store/store_column.c
+ * tests/unit/store_folder.c
  */
 #include "store/store.h"
 
@@ -338,6 +339,52 @@ static void test_next_counts(void **state)
 	mt_store_close(store);
 }
 
+/* What is damaged is refused whole, and the sentence names the file and the cure. */
+static void assert_damaged(struct mt_store *store, int err)
+{
+	assert_int_equal(err, MT_E_CORRUPT);
+	assert_non_null(strstr(mt_store_error(store), mt_store_path(store)));
+	assert_non_null(strstr(mt_store_error(store), "put a backup in its place"));
+}
+
+static void test_damaged_values(void **state)
+{
+	const struct store_folder *f = *state;
+	struct mt_store *store = store_must_open(f);
+	struct mt_settings settings;
+	uint8_t secret[32];
+	char *chain = NULL;
+	char *key = NULL;
+	int64_t value = 0;
+
+	assert_int_equal(mt_store_cert_put(store, MT_CERT_CA, "chain", "key"), 0);
+	assert_int_equal(mt_store_secret(store, "quic", secret), 0);
+	assert_int_equal(mt_store_next(store, "generation", &value), 0);
+	assert_int_equal(mt_store_exec(store,
+				 "PRAGMA ignore_check_constraints = ON;"
+				 "INSERT INTO setting VALUES ('access.allow_private', 'on' || "
+				 "char(0) || 'x');"
+				 "UPDATE certificate SET chain = chain || char(0);"
+				 "UPDATE secret SET value = cast(value AS TEXT);"
+				 "UPDATE counter SET value = -7",
+				 "damage"),
+		0);
+	assert_damaged(store, mt_store_settings_load(store, &settings));
+	assert_damaged(store, mt_store_cert_get(store, MT_CERT_CA, &chain, &key));
+	assert_damaged(store, mt_store_secret(store, "quic", secret));
+	assert_damaged(store, mt_store_next(store, "generation", &value));
+	assert_int_equal(mt_store_exec(store,
+				 "UPDATE setting SET value = x'6f6e';"
+				 "UPDATE certificate SET chain = 'chain', key = x'41';"
+				 "UPDATE counter SET value = 'one'",
+				 "damage"),
+		0);
+	assert_damaged(store, mt_store_settings_load(store, &settings));
+	assert_damaged(store, mt_store_cert_get(store, MT_CERT_CA, &chain, &key));
+	assert_damaged(store, mt_store_next(store, "generation", &value));
+	mt_store_close(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -355,6 +402,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_cert_roundtrip, store_setup, store_teardown),
 		cmocka_unit_test_setup_teardown(test_secret_persists, store_setup, store_teardown),
 		cmocka_unit_test_setup_teardown(test_next_counts, store_setup, store_teardown),
+		cmocka_unit_test_setup_teardown(test_damaged_values, store_setup, store_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
  * store/store_backup.c store/store_usage.c store/store_rules.c proto/wire/settings.c
  * proto/wire/settings_table.c proto/wire/addr.c proto/wire/profile.c proto/wire/encode.c
  * proto/wire/bytes.c proto/wire/err.c proto/wire/rule.c proto/wire/net.c
+ * store/store_column.c
  * tests/unit/store_folder.c
  */
 /* The nth write, sync or cutting of a file fails, for every n: whatever was acknowledged is there

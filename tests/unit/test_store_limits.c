@@ -2,7 +2,8 @@
  * store/store_clients.c store/store_usage.c store/store_certs.c store/store_secrets.c
  * store/store_backup.c store/store_audit.c proto/wire/err.c
  * proto/wire/settings.c proto/wire/settings_table.c proto/wire/addr.c proto/wire/profile.c
- * proto/wire/encode.c proto/wire/bytes.c tests/unit/store_folder.c
+ * proto/wire/encode.c proto/wire/bytes.c store/store_column.c
+ * tests/unit/store_folder.c
  */
 #include "store/store_private.h"
 #include "tests/unit/store_folder.h"
@@ -129,6 +130,68 @@ static void test_usage_replaces(void **state)
 	mt_store_close(store);
 }
 
+static int pass(const struct mt_store_client *client, void *user)
+{
+	(void)client;
+	(void)user;
+	return 0;
+}
+
+/* A limit that is damaged is not the same as none. */
+static void test_damaged_rows(void **state)
+{
+	static const struct {
+		const char *set;
+		const char *named;
+	} cases[] = {
+		{"client SET rate_bits = 'fast'", "rate_bits"},
+		{"client SET rate_bits = 1.5", "rate_bits"},
+		{"client SET rate_bits = -1", "rate_bits"},
+		{"client SET rate_bits = 100000000001", "rate_bits"},
+		{"client SET quota_bytes = x'41'", "quota_bytes"},
+		{"client SET quota_bytes = -9223372036854775807", "quota_bytes"},
+		{"client SET quota_bytes = 9223372036854775807", "quota_bytes"},
+		{"client SET max_connections = ''", "max_connections"},
+		{"client SET max_connections = 1000001", "max_connections"},
+		{"client SET expires_at = 'never'", "expires_at"},
+		{"client SET expires_at = -5", "expires_at"},
+		{"client SET disabled_at = 'yes'", "disabled_at"},
+		{"client SET disabled_at = -1", "disabled_at"},
+		{"client SET note = x'41'", "note"},
+		{"client SET note = char(27) || '[2J'", "note"},
+		{"client SET note = 'a' || char(0) || 'b'", "note"},
+		{"client SET note = cast(x'c328' AS TEXT)", "note"},
+		{"client SET name = 'x' || char(0)", "name"},
+		{"client_usage SET bytes_sent = 'many'", "bytes_sent"},
+		{"client_usage SET bytes_received = -1", "bytes_received"},
+		{"client_usage SET period_bytes = -1", "period_bytes"},
+		{"client_usage SET period_start = 0.5", "period_start"},
+		{"client_usage SET last_address = x'00'", "last_address"},
+	};
+	const struct store_folder *f = *state;
+	struct mt_store *store = store_must_open(f);
+	struct mt_store_client client;
+	struct mt_store_usage_row row = {.usage = {1, 2, 3, 4, 5, "192.0.2.1:4000"}};
+	char sql[256];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(mt_store_client_add(store, "x", key, &some, &client), 0);
+		row.client_id = client.id;
+		assert_int_equal(mt_store_usage_write(store, &row, 1), 0);
+		assert_int_equal(mt_store_client_get(store, "x", &client), 0);
+		(void)snprintf(sql, sizeof(sql), "UPDATE %s", cases[i].set);
+		assert_int_equal(mt_store_exec(store, sql, "damage it"), 0);
+		if (mt_store_client_each(store, pass, NULL) != MT_E_CORRUPT) {
+			fail_msg("'%s' was read", cases[i].set);
+		}
+		assert_non_null(strstr(mt_store_error(store), f->db));
+		assert_non_null(strstr(mt_store_error(store), cases[i].named));
+		assert_non_null(strstr(mt_store_error(store), "put a backup in its place"));
+		assert_int_equal(mt_store_exec(store, "DELETE FROM client", "remove it"), 0);
+	}
+	mt_store_close(store);
+}
+
 static void drop_all(const struct store_folder *f)
 {
 	sqlite3 *db = NULL;
@@ -188,6 +251,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_limits_kept, store_setup, store_teardown),
 		cmocka_unit_test_setup_teardown(test_enable, store_setup, store_teardown),
 		cmocka_unit_test_setup_teardown(test_usage_replaces, store_setup, store_teardown),
+		cmocka_unit_test_setup_teardown(test_damaged_rows, store_setup, store_teardown),
 		cmocka_unit_test_setup_teardown(
 			test_migrate_from_first, store_setup, store_teardown),
 	};

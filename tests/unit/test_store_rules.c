@@ -2,7 +2,8 @@
  * store/store_secrets.c store/store_rules.c store/store_backup.c store/store_audit.c
  * proto/wire/settings.c proto/wire/settings_table.c proto/wire/err.c
  * proto/wire/rule.c proto/wire/net.c proto/wire/addr.c proto/wire/profile.c
- * proto/wire/encode.c proto/wire/bytes.c tests/unit/store_folder.c
+ * proto/wire/encode.c proto/wire/bytes.c store/store_column.c
+ * tests/unit/store_folder.c
  */
 #include "store/store_private.h"
 #include "tests/unit/store_folder.h"
@@ -107,13 +108,14 @@ static void test_remove(void **state)
 /* A rule that cannot be read is not left out: it might be the one that denies. */
 static void test_each_unusable(void **state)
 {
-	static const char *const rows[] = {"(1, 'deny nonsense', 0)", "(2, 'deny', 0)"};
+	static const char *const rows[] = {"(1, 'deny nonsense', 0)", "(2, 'deny', 0)",
+		"(1, 'allow port 443' || char(0) || '!', 0)"};
 	const struct store_folder *f = *state;
 	char all[1024] = "";
 	char sql[128];
 
 	mt_store_close(store_must_open(f));
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct mt_store *store;
 
 		(void)snprintf(sql, sizeof(sql),
