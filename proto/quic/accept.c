@@ -244,6 +244,10 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 		refuse(ep, path, hd, "too many handshakes at once, try again");
 		return;
 	}
+	if (!mt_endpoint_may_accept(ep)) {
+		refuse(ep, path, hd, "the server is out of memory, try again later");
+		return;
+	}
 	if (ep->count >= limits->max_connections) {
 		refuse(ep, path, hd, "the server is full, try again later");
 		return;

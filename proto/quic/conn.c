@@ -174,9 +174,7 @@ void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len
 	} else {
 		mt_count(&ep->cfg.counters->connections_failed, 1);
 		if (c->server) {
-			ep->half_open--;
-			atomic_store_explicit(&ep->cfg.counters->connections_half_open,
-				ep->half_open, memory_order_relaxed);
+			mt_conn_leave_opening(c);
 		}
 	}
 	TAILQ_INSERT_TAIL(&ep->ended, c, ready);

@@ -50,9 +50,7 @@ static int handshake_completed(ngtcp2_conn *qc, void *user)
 		return 0; /* a client waits for the confirmation: the server may still refuse it */
 	}
 	c->established = true;
-	c->ep->half_open--;
-	atomic_store_explicit(
-		&counters->connections_half_open, c->ep->half_open, memory_order_relaxed);
+	mt_conn_leave_opening(c);
 	mt_count(&counters->connections_total, 1);
 	mt_count(&counters->connections_active, 1);
 	mt_conn_raise(c, MT_EV_ESTABLISHED);

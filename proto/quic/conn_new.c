@@ -209,6 +209,7 @@ int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt
 	TAILQ_INSERT_TAIL(&ep->all, c, all);
 	ep->count++;
 	if (c->server) {
+		TAILQ_INSERT_TAIL(&ep->opening, c, opening);
 		ep->half_open++;
 		atomic_store_explicit(&ep->cfg.counters->connections_half_open, ep->half_open,
 			memory_order_relaxed);

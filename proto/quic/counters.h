@@ -46,4 +46,7 @@ struct mt_quic_counters {
 	mt_counter datagrams_dropped; /* queue full or too large for the path */
 	mt_counter crypto_floods;     /* closed for too many CRYPTO bytes */
 	mt_counter protocol_errors;   /* connections closed for a peer's violation */
+	mt_counter memory_bytes;      /* gauge: what connections are reckoned to need */
+	mt_counter memory_shed;       /* connections closed because memory was short */
+	mt_counter memory_waits;      /* times a stream had to wait because memory was short */
 };

@@ -70,6 +70,8 @@ int mt_endpoint_new(struct mt_endpoint **out, const struct mt_endpoint_config *c
 	TAILQ_INIT(&ep->ended);
 	TAILQ_INIT(&ep->ready_streams);
 	TAILQ_INIT(&ep->buried);
+	TAILQ_INIT(&ep->opening);
+	TAILQ_INIT(&ep->starved);
 	mt_endpoint_random(key, sizeof(key));
 	ep->cids = mt_cid_table_new(config->mem, key);
 	rc = ep->cids ? mt_endpoint_derive_secrets(ep) : -ENOMEM;
@@ -449,6 +451,7 @@ void mt_endpoint_dispatch(struct mt_endpoint *ep, uint64_t now_ns)
 	struct mt_conn *c;
 
 	advance(ep, now_ns);
+	mt_endpoint_relieve(ep);
 	for (;;) {
 		if ((c = TAILQ_FIRST(&ep->ready))) {
 			TAILQ_REMOVE(&ep->ready, c, ready);

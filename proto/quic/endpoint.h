@@ -93,6 +93,7 @@ struct mt_endpoint_limits {
 	uint64_t max_stream_window; /* bytes */
 	uint64_t max_conn_window;   /* and what is sent and not yet acknowledged */
 	uint64_t max_new_per_sec;   /* 0 = no limit */
+	uint64_t max_memory;        /* bytes, 0 = no limit; see mt_endpoint_memory */
 	uint16_t max_udp_payload;   /* 1200 to 65527 */
 	enum mt_cc congestion_control;
 };
@@ -136,6 +137,12 @@ uint64_t mt_endpoint_expiry(const struct mt_endpoint *ep);
 /* Client: starts a connection; on_established or on_end follows. `tls` is referenced. */
 int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path,
 	struct mt_tls_client *tls, uint64_t now_ns, struct mt_conn **out) MT_MUST_CHECK;
+
+/* Bytes that connections need: what is in use of the pool, and what GnuTLS is known to take beside
+ * it. Near limits.max_memory handshakes are shed, the newest first, and new connections refused;
+ * then streams get no more room to send; at last whoever holds most is closed (MT_APP_LIMIT).
+ */
+uint64_t mt_endpoint_memory(const struct mt_endpoint *ep);
 
 size_t mt_endpoint_count(const struct mt_endpoint *ep); /* connections, half-open ones included */
 /* Calls `fn` for every established connection; `fn` may close connections. */

@@ -43,6 +43,7 @@ struct mt_quic_stream {
 	TAILQ_ENTRY(mt_quic_stream) sendable;
 	TAILQ_ENTRY(mt_quic_stream) ready;
 	TAILQ_ENTRY(mt_quic_stream) given_up;
+	TAILQ_ENTRY(mt_quic_stream) starved;
 
 	struct mt_chunk *rx_head;
 	struct mt_chunk *rx_tail;
@@ -77,6 +78,7 @@ struct mt_quic_stream {
 	bool tx_was_full : 1;
 	bool is_given_up : 1; /* in the connection's list */
 	bool credited : 1;    /* the peer may open another one in its place */
+	bool is_starved : 1;  /* asked for room while memory was short */
 	uint64_t given_up_ns;
 	uint64_t given_up_base; /* tx_base then */
 };
@@ -99,6 +101,7 @@ struct mt_conn {
 	TAILQ_ENTRY(mt_conn) all;
 	TAILQ_ENTRY(mt_conn) dirty;
 	TAILQ_ENTRY(mt_conn) ready;
+	TAILQ_ENTRY(mt_conn) opening; /* server: while its handshake lasts */
 	struct mt_stream_list streams;
 	struct mt_stream_list sendable;
 	struct mt_stream_list blocked; /* have bytes, but no credit */
@@ -128,6 +131,7 @@ struct mt_conn {
 		uint64_t sent_then;
 	} budget;
 	uint64_t tx_unacked; /* bytes of all streams that ngtcp2 borrows */
+	uint64_t rx_queued;  /* bytes of all streams that wait for their users */
 	uint64_t last_received_ns;
 	uint64_t migrations;
 	unsigned events;
@@ -171,8 +175,12 @@ struct mt_endpoint {
 	struct mt_conn_list dirty;
 	struct mt_conn_list ready;
 	struct mt_conn_list ended;
+	struct mt_conn_list opening; /* newest last */
 	struct mt_stream_list ready_streams;
 	struct mt_stream_list buried;
+	struct mt_stream_list starved;
+	uint64_t starved_since_ns;
+	uint64_t cut_at_ns; /* when the last connection was closed for the memory it held */
 	size_t count;
 	size_t half_open;
 	size_t closing_count;
@@ -184,6 +192,7 @@ struct mt_endpoint {
 	} accepts, replies;
 	bool draining;
 	bool flushing_blocked;
+	bool is_short; /* of memory: streams get no room */
 };
 
 /* conn.c */
@@ -237,6 +246,16 @@ void mt_stream_on_close(struct mt_quic_stream *s, uint64_t code);
 void mt_stream_detach(struct mt_quic_stream *s, int err);
 void mt_stream_set_sendable(struct mt_quic_stream *s, bool sendable);
 void mt_stream_set_blocked(struct mt_quic_stream *s);
+
+/* memory.c: what limits.max_memory asks for */
+bool mt_endpoint_may_accept(struct mt_endpoint *ep);
+/* Whether the stream is to wait; on_writable follows. */
+bool mt_endpoint_starves(struct mt_endpoint *ep, struct mt_quic_stream *s);
+void mt_endpoint_unstarve(struct mt_quic_stream *s);
+/* Once a turn: sheds what is too much, wakes who waits. Not from within a callback. */
+void mt_endpoint_relieve(struct mt_endpoint *ep);
+/* The handshake is over, one way or the other. */
+void mt_conn_leave_opening(struct mt_conn *c);
 
 /* endpoint.c */
 struct mt_closing *mt_closing_new(struct mt_endpoint *ep, struct mt_conn *c, const uint8_t *packet,

@@ -1,8 +1,11 @@
 #include "proto/quic/mem.h"
 
+#include <stdalign.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/queue.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define WATCHED 1
@@ -17,32 +20,44 @@
 
 #define GRAIN       16u
 #define CLASS_MAX   4096u /* larger blocks go to the heap: they are few and long-lived */
-#define CLASSES     (CLASS_MAX / GRAIN)
+#define CLASSES     (CLASS_MAX / GRAIN + 1)
+#define CHUNK_CLASS (CLASSES - 1)
 #define SLAB_BYTES  (256u * 1024)
-#define CHUNKS_SLAB 16u
-
-/* In front of every block, so that it can be released and grown without being told its size. */
-struct header {
-	size_t len; /* as asked for, rounded up to GRAIN */
-	size_t from_heap;
-};
+/* Empty slabs are kept up to an eighth of what is in use, and so many bytes always: traffic that
+ * swells and ebbs away asks the system for nothing. */
+#define SPARE_MIN   (4u * 1024 * 1024)
+#define SPARE_SHARE 8u
 
 struct free_block {
 	struct free_block *next;
 };
 
+/* In front of every block, so that it can be released and grown without being told its size. */
+struct header {
+	size_t len;        /* as asked for, rounded up to GRAIN */
+	struct slab *home; /* NULL: from the heap */
+};
+
+TAILQ_HEAD(slab_list, slab);
+
+/* Blocks of one class. Those before `carve` were handed out once; the free ones of them are in a
+ * list. What was never carved costs no memory: the system gives pages when they are touched.
+ */
 struct slab {
-	struct slab *next;
-	size_t unused; /* keeps `data` aligned to GRAIN */
-	uint8_t data[];
+	TAILQ_ENTRY(slab) of_class; /* while it has room, or among the spare ones */
+	struct free_block *free;
+	uint8_t *carve;
+	uint8_t *end;
+	unsigned class;
+	unsigned used;
+	alignas(GRAIN) uint8_t data[];
 };
 
 struct mt_mem {
-	struct free_block *free[CLASSES];
-	struct slab *slabs;
-	uint8_t *carve;
-	size_t carve_left;
-	struct mt_chunk *chunks; /* free ones */
+	struct slab_list with_room[CLASSES];
+	struct slab_list spare; /* empty, of no class */
+	struct slab_list full;
+	size_t spare_bytes;
 	size_t held;
 	size_t used;
 	ngtcp2_mem ngtcp2;
@@ -93,6 +108,11 @@ struct mt_mem *mt_mem_new(void)
 	struct mt_mem *mem = calloc(1, sizeof(*mem));
 
 	if (mem) {
+		for (unsigned i = 0; i < CLASSES; i++) {
+			TAILQ_INIT(&mem->with_room[i]);
+		}
+		TAILQ_INIT(&mem->spare);
+		TAILQ_INIT(&mem->full);
 		mem->ngtcp2 = (ngtcp2_mem){
 			.user_data = mem,
 			.malloc = on_malloc,
@@ -104,17 +124,26 @@ struct mt_mem *mt_mem_new(void)
 	return mem;
 }
 
+static void free_slabs(struct slab_list *list)
+{
+	struct slab *slab;
+
+	while ((slab = TAILQ_FIRST(list))) {
+		TAILQ_REMOVE(list, slab, of_class);
+		(void)munmap(slab, SLAB_BYTES); /* our own mapping: cannot fail */
+	}
+}
+
 void mt_mem_free(struct mt_mem *mem)
 {
-	struct slab *slab, *next;
-
 	if (!mem) {
 		return;
 	}
-	for (slab = mem->slabs; slab; slab = next) {
-		next = slab->next;
-		free(slab);
+	for (unsigned i = 0; i < CLASSES; i++) {
+		free_slabs(&mem->with_room[i]);
 	}
+	free_slabs(&mem->spare);
+	free_slabs(&mem->full);
 	free(mem);
 }
 
@@ -133,63 +162,120 @@ size_t mt_mem_used(const struct mt_mem *mem)
 	return mem->used;
 }
 
-static struct slab *new_slab(struct mt_mem *mem, size_t bytes)
+static size_t block_bytes(unsigned class)
 {
-	struct slab *slab = malloc(sizeof(*slab) + bytes);
+	return class == CHUNK_CLASS ? sizeof(struct mt_chunk)
+				    : sizeof(struct header) + (class + 1) * GRAIN;
+}
+
+static struct slab *new_slab(struct mt_mem *mem, unsigned class)
+{
+	struct slab *slab = TAILQ_FIRST(&mem->spare);
+	void *map;
 
 	if (slab) {
-		slab->next = mem->slabs;
-		mem->slabs = slab;
-		mem->held += sizeof(*slab) + bytes;
+		TAILQ_REMOVE(&mem->spare, slab, of_class);
+		mem->spare_bytes -= SLAB_BYTES;
+	} else {
+		map = mmap(NULL, SLAB_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			-1, 0);
+		if (map == MAP_FAILED) {
+			return NULL;
+		}
+		slab = map;
+		mem->held += SLAB_BYTES;
 	}
+	slab->class = class;
+	slab->used = 0;
+	slab->free = NULL;
+	slab->carve = slab->data;
+	slab->end = (uint8_t *)slab + SLAB_BYTES;
+	TAILQ_INSERT_HEAD(&mem->with_room[class], slab, of_class);
 	return slab;
 }
 
-static struct header *take_block(struct mt_mem *mem, size_t len)
+static bool has_room(const struct slab *slab)
 {
-	struct free_block **head = &mem->free[len / GRAIN - 1];
-	size_t whole = sizeof(struct header) + len;
-	struct slab *slab;
+	return slab->free || (size_t)(slab->end - slab->carve) >= block_bytes(slab->class);
+}
+
+static void *take_block(struct mt_mem *mem, unsigned class, struct slab **home)
+{
+	struct slab *slab = TAILQ_FIRST(&mem->with_room[class]);
 	void *block;
 
-	if (*head) {
-		block = *head;
-		*head = (*head)->next;
-		return (struct header *)block - 1;
-	}
-	if (mem->carve_left < whole) {
-		slab = new_slab(mem, SLAB_BYTES);
+	if (!slab) {
+		slab = new_slab(mem, class);
 		if (!slab) {
 			return NULL;
 		}
-		mem->carve = slab->data;
-		mem->carve_left = SLAB_BYTES;
 	}
-	block = mem->carve;
-	mem->carve += whole;
-	mem->carve_left -= whole;
+	if (slab->free) {
+		block = slab->free;
+		slab->free = slab->free->next;
+	} else {
+		block = slab->carve;
+		slab->carve += block_bytes(class);
+	}
+	slab->used++;
+	if (!has_room(slab)) {
+		TAILQ_REMOVE(&mem->with_room[class], slab, of_class);
+		TAILQ_INSERT_HEAD(&mem->full, slab, of_class);
+	}
+	*home = slab;
 	return block;
+}
+
+/* An empty slab serves another class, or goes back to the system. */
+static void retire(struct mt_mem *mem, struct slab *slab)
+{
+	TAILQ_REMOVE(&mem->with_room[slab->class], slab, of_class);
+	if (mem->spare_bytes < SPARE_MIN || mem->spare_bytes < mem->used / SPARE_SHARE) {
+		TAILQ_INSERT_HEAD(&mem->spare, slab, of_class);
+		mem->spare_bytes += SLAB_BYTES;
+		return;
+	}
+	mem->held -= SLAB_BYTES;
+	(void)munmap(slab, SLAB_BYTES); /* our own mapping: cannot fail */
+}
+
+static void give_block(struct mt_mem *mem, struct slab *slab, void *block)
+{
+	struct free_block *b = block;
+
+	if (!has_room(slab)) {
+		TAILQ_REMOVE(&mem->full, slab, of_class);
+		TAILQ_INSERT_HEAD(&mem->with_room[slab->class], slab, of_class);
+	}
+	b->next = slab->free;
+	slab->free = b;
+	if (--slab->used == 0) {
+		retire(mem, slab);
+	}
 }
 
 void *mt_mem_alloc(struct mt_mem *mem, size_t len)
 {
-	bool from_heap;
+	struct slab *home = NULL;
 	struct header *h;
 
 	if (len > SIZE_MAX / 2) {
 		return NULL;
 	}
 	len = len ? (len + GRAIN - 1) / GRAIN * GRAIN : GRAIN;
-	from_heap = WATCHED || len > CLASS_MAX;
-	h = from_heap ? malloc(sizeof(*h) + len) : take_block(mem, len);
+	if (WATCHED || len > CLASS_MAX) {
+		h = malloc(sizeof(*h) + len);
+		if (h) {
+			mem->held += len;
+		}
+	} else {
+		h = take_block(mem, (unsigned)(len / GRAIN - 1), &home);
+	}
 	if (!h) {
 		return NULL;
 	}
 	h->len = len;
-	h->from_heap = from_heap;
-	if (from_heap) {
-		mem->held += len;
-	}
+	h->home = home;
 	mem->used += len;
 	return h + 1;
 }
@@ -206,7 +292,6 @@ void *mt_mem_calloc(struct mt_mem *mem, size_t len)
 
 void mt_mem_release(struct mt_mem *mem, void *ptr)
 {
-	struct free_block *block = ptr;
 	struct header *h;
 
 	if (!ptr) {
@@ -214,60 +299,38 @@ void mt_mem_release(struct mt_mem *mem, void *ptr)
 	}
 	h = (struct header *)ptr - 1;
 	mem->used -= h->len;
-	if (h->from_heap) {
+	if (h->home) {
+		give_block(mem, h->home, h);
+	} else {
 		mem->held -= h->len;
 		free(h);
-		return;
 	}
-	block->next = mem->free[h->len / GRAIN - 1];
-	mem->free[h->len / GRAIN - 1] = block;
 }
 
-#if WATCHED
 struct mt_chunk *mt_chunk_new(struct mt_mem *mem)
 {
-	struct mt_chunk *chunk = mt_mem_alloc(mem, sizeof(*chunk));
+	struct slab *home = NULL;
+	struct mt_chunk *chunk =
+		WATCHED ? malloc(sizeof(*chunk)) : take_block(mem, CHUNK_CLASS, &home);
 
-	if (chunk) {
-		chunk->next = NULL;
-		chunk->off = chunk->len = 0;
+	if (!chunk) {
+		return NULL;
 	}
-	return chunk;
-}
-
-void mt_chunk_free(struct mt_mem *mem, struct mt_chunk *chunk)
-{
-	mt_mem_release(mem, chunk);
-}
-#else
-struct mt_chunk *mt_chunk_new(struct mt_mem *mem)
-{
-	struct mt_chunk *chunk, *spare;
-	struct slab *slab;
-
-	if (!mem->chunks) {
-		slab = new_slab(mem, CHUNKS_SLAB * sizeof(*chunk));
-		if (!slab) {
-			return NULL;
-		}
-		spare = (struct mt_chunk *)(void *)slab->data;
-		for (unsigned i = 0; i < CHUNKS_SLAB; i++) {
-			spare[i].next = mem->chunks;
-			mem->chunks = &spare[i];
-		}
-	}
-	chunk = mem->chunks;
-	mem->chunks = chunk->next;
+	chunk->home = home;
 	chunk->next = NULL;
 	chunk->off = chunk->len = 0;
 	mem->used += sizeof(*chunk);
+	mem->held += WATCHED ? sizeof(*chunk) : 0;
 	return chunk;
 }
 
 void mt_chunk_free(struct mt_mem *mem, struct mt_chunk *chunk)
 {
-	chunk->next = mem->chunks;
-	mem->chunks = chunk;
 	mem->used -= sizeof(*chunk);
+	if (chunk->home) {
+		give_block(mem, chunk->home, chunk);
+	} else {
+		mem->held -= sizeof(*chunk);
+		free(chunk);
+	}
 }
-#endif

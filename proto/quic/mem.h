@@ -1,6 +1,7 @@
 /* Per-thread memory of the data path: exact size classes carved from slabs, so that a steady state
- * allocates nothing from the heap, and fixed-size chunks for stream data. Not thread-safe: one pool
- * a thread. Built with AddressSanitizer every allocation goes to the heap, so that it is watched.
+ * allocates nothing from the heap, and fixed-size chunks for stream data. A slab whose last block
+ * was released goes back to the system once more than enough are spare. Not thread-safe: one pool a
+ * thread. Built with AddressSanitizer every allocation goes to the heap, so that it is watched.
  */
 #pragma once
 
@@ -27,7 +28,9 @@ size_t mt_mem_used(const struct mt_mem *mem);
 
 /* A piece of stream data; `off` to `len` are filled. */
 #define MT_CHUNK_BYTES 16384
+struct slab;
 struct mt_chunk {
+	struct slab *home; /* of mem.c */
 	struct mt_chunk *next;
 	uint32_t off;
 	uint32_t len;

@@ -65,6 +65,9 @@ static void drop_rx(struct mt_quic_stream *s)
 {
 	size_t len = s->rx_bytes;
 
+	if (s->conn) {
+		s->conn->rx_queued -= len;
+	}
 	free_chunks(s, s->rx_head);
 	s->rx_head = s->rx_tail = NULL;
 	s->rx_bytes = 0;
@@ -78,6 +81,7 @@ void mt_stream_free(struct mt_quic_stream *s)
 	if (s->is_ready) {
 		TAILQ_REMOVE(&s->ep->ready_streams, s, ready);
 	}
+	mt_endpoint_unstarve(s);
 	drop_rx(s);
 	drop_tx(s);
 	if (c) {
@@ -167,6 +171,7 @@ int mt_stream_on_data(struct mt_quic_stream *s, const uint8_t *data, size_t len,
 	}
 	if (s->conn) {
 		s->conn->info.bytes_received += len;
+		s->conn->rx_queued += len;
 	}
 	while (len > 0) {
 		chunk = s->rx_tail;
@@ -236,6 +241,7 @@ void mt_stream_on_reset(struct mt_quic_stream *s, uint64_t code)
 /* Our direction is reset: ngtcp2 sends none of it again, acknowledged or not. */
 static void end_tx(struct mt_quic_stream *s)
 {
+	mt_endpoint_unstarve(s);
 	s->tx_over = true;
 	s->conn->tx_unacked -= s->tx_sent - s->tx_base;
 	drop_tx(s);
@@ -274,8 +280,10 @@ void mt_stream_detach(struct mt_quic_stream *s, int err)
 	struct mt_conn *c = s->conn;
 
 	mt_stream_set_sendable(s, false);
+	mt_endpoint_unstarve(s);
 	mt_conn_remove_given_up(s);
 	TAILQ_REMOVE(&c->streams, s, of_conn);
+	c->rx_queued -= s->rx_bytes;
 	s->conn = NULL;
 	drop_tx(s);
 	if (!s->closed) {
@@ -340,6 +348,9 @@ static void stream_consume(struct mt_stream *base, size_t len)
 
 	assert(len <= s->rx_bytes);
 	s->rx_bytes -= len;
+	if (s->conn) {
+		s->conn->rx_queued -= len;
+	}
 	while ((chunk = s->rx_head)) {
 		n = chunk->len - chunk->off;
 		if (left < n) {
@@ -377,9 +388,8 @@ static void stream_stop(struct mt_stream *base, uint64_t app_code)
 	}
 }
 
-static size_t stream_send_space(const struct mt_stream *base)
+static size_t send_space(const struct mt_quic_stream *s)
 {
-	const struct mt_quic_stream *s = (const struct mt_quic_stream *)base;
 	size_t unsent = (size_t)(s->tx_end - s->tx_sent);
 
 	if (s->tx_fin || s->tx_over || s->closed || !s->conn) {
@@ -388,10 +398,16 @@ static size_t stream_send_space(const struct mt_stream *base)
 	return unsent < MT_STREAM_UNSENT_MAX ? MT_STREAM_UNSENT_MAX - unsent : 0;
 }
 
-static size_t stream_reserve(struct mt_stream *base, struct iovec *iov, size_t max)
+static size_t stream_send_space(const struct mt_stream *base)
 {
-	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
-	size_t space = stream_send_space(&s->base), n = 0, len;
+	const struct mt_quic_stream *s = (const struct mt_quic_stream *)base;
+
+	return s->is_starved ? 0 : send_space(s);
+}
+
+static size_t reserve(struct mt_quic_stream *s, struct iovec *iov, size_t max)
+{
+	size_t space = send_space(s), n = 0, len;
 	struct mt_chunk **link = &s->tx_spare, *tail = s->tx_tail;
 
 	if (tail && tail->len < MT_CHUNK_BYTES && max > 0 && space > 0) {
@@ -416,6 +432,13 @@ static size_t stream_reserve(struct mt_stream *base, struct iovec *iov, size_t m
 		link = &(*link)->next;
 	}
 	return n;
+}
+
+static size_t stream_reserve(struct mt_stream *base, struct iovec *iov, size_t max)
+{
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
+
+	return send_space(s) > 0 && mt_endpoint_starves(s->ep, s) ? 0 : reserve(s, iov, max);
 }
 
 static void fill(struct mt_quic_stream *s, struct mt_chunk *chunk, size_t n)
@@ -457,7 +480,7 @@ static void stream_commit(struct mt_stream *base, size_t len)
 	free_chunks(s, s->tx_spare);
 	s->tx_spare = NULL;
 	s->tx_end += len;
-	if (stream_send_space(&s->base) == 0) {
+	if (send_space(s) == 0) {
 		s->tx_was_full = true;
 	}
 	if (len > 0) {
@@ -475,11 +498,11 @@ static int stream_send(struct mt_stream *base, const void *data, size_t len)
 	if (s->tx_fin || s->tx_over || s->closed || !s->conn) {
 		return MT_E_CLOSED;
 	}
-	if (len > stream_send_space(&s->base)) {
+	if (len > send_space(s)) {
 		s->tx_was_full = true;
 		return MT_E_AGAIN;
 	}
-	pieces = stream_reserve(&s->base, iov, SEND_PIECES);
+	pieces = reserve(s, iov, SEND_PIECES); /* messages of ours do not wait for memory */
 	for (size_t i = 0; i < pieces; i++) {
 		room += iov[i].iov_len;
 	}
@@ -543,6 +566,7 @@ static void stream_release(struct mt_stream *base, uint64_t app_code)
 	if (!s->tx_fin) {
 		stream_reset(&s->base, app_code);
 	}
+	mt_endpoint_unstarve(s);
 	s->released = true;
 	base->handler = NULL;
 	s->events = 0;

@@ -59,6 +59,39 @@ static void test_steady_state(void **state)
 	mt_mem_free(mem);
 }
 
+/* What many connections needed goes back when they leave, but for a little that is kept spare. */
+static void test_release_gives_back(void **state)
+{
+	struct mt_mem *mem = mt_mem_new();
+	static void *blocks[40000];
+	struct mt_chunk *chunks[200];
+	size_t peak;
+
+	(void)state;
+	for (size_t i = 0; i < 40000; i++) {
+		blocks[i] = mt_mem_alloc(mem, 16 + i % 3000);
+		assert_non_null(blocks[i]);
+	}
+	for (size_t i = 0; i < 200; i++) {
+		chunks[i] = mt_chunk_new(mem);
+		assert_non_null(chunks[i]);
+	}
+	peak = mt_mem_held(mem);
+	assert_true(peak > 60u << 20);
+	for (size_t i = 0; i < 200; i++) {
+		mt_chunk_free(mem, chunks[i]);
+	}
+	for (size_t i = 0; i < 40000; i += 2) {
+		mt_mem_release(mem, blocks[i]);
+	}
+	for (size_t i = 1; i < 40000; i += 2) {
+		mt_mem_release(mem, blocks[i]);
+	}
+	assert_int_equal(mt_mem_used(mem), 0);
+	assert_true(mt_mem_held(mem) <= 5u << 20);
+	mt_mem_free(mem);
+}
+
 static void test_ngtcp2_interface(void **state)
 {
 	struct mt_mem *mem = mt_mem_new();
@@ -92,6 +125,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_steady_state),
+		cmocka_unit_test(test_release_gives_back),
 		cmocka_unit_test(test_ngtcp2_interface),
 	};
 
