@@ -51,6 +51,7 @@ static int print_status(const struct mt_ctl *ctl, const json_t *result)
 	const json_t *u = json_object_get(result, "udp");
 	const json_t *traffic = json_object_get(result, "traffic");
 	const json_t *clients = json_object_get(result, "clients");
+	const json_t *memory = json_object_get(result, "memory");
 	char up[MT_NUMBER_TEXT_MAX];
 	char in[MT_NUMBER_TEXT_MAX];
 	char out[MT_NUMBER_TEXT_MAX];
@@ -74,6 +75,9 @@ static int print_status(const struct mt_ctl *ctl, const json_t *result)
 	printf("udp          %" PRId64 " relays, %" PRId64 " datagrams from clients, %" PRId64
 	       " to clients\n",
 		number_of(u, "flows"), number_of(u, "from_clients"), number_of(u, "to_clients"));
+	printf("memory       %s of connections, %s at most\n",
+		mt_format_bytes(in, (uint64_t)number_of(memory, "used_bytes")),
+		mt_format_bytes(out, (uint64_t)number_of(memory, "limit_bytes")));
 	printf("traffic      %s from clients, %s to clients\n",
 		mt_format_bytes(in, (uint64_t)number_of(traffic, "bytes_received")),
 		mt_format_bytes(out, (uint64_t)number_of(traffic, "bytes_sent")));

@@ -10,6 +10,7 @@
 #include "daemon/hosts.h"
 #include "daemon/listeners.h"
 #include "daemon/lookup.h"
+#include "daemon/memory.h"
 #include "daemon/round.h"
 #include "daemon/snapshot.h"
 #include "daemon/status.h"
@@ -70,6 +71,7 @@ struct mt_appliance {
 	uv_timer_t certs;
 	uv_timer_t accounting;
 	unsigned accounting_ticks;
+	struct mt_memory_trim trim;
 
 	struct mt_drained drained[MT_WORKERS_MAX];
 	unsigned drained_count;

@@ -1,5 +1,6 @@
 #include "daemon/publish.h"
 
+#include "daemon/memory.h"
 #include "proto/wire/encode.h"
 #include "store/pki.h"
 
@@ -217,6 +218,7 @@ int mt_publish_snapshot(struct mt_snapshot **out, struct mt_store *store,
 	s->require_identity = mt_settings_bool(settings, MT_SET_ACCESS_REQUIRE_IDENTITY);
 	s->allow_private = mt_settings_bool(settings, MT_SET_ACCESS_ALLOW_PRIVATE);
 	s->log_access = mt_settings_bool(settings, MT_SET_LOGGING_ACCESS);
+	s->max_memory = mt_memory_limit(settings);
 	s->tls = mt_tls_server_ref(tls);
 	s->host_addrs = calloc(host_count + 1, sizeof(*s->host_addrs));
 	if (s->host_addrs == NULL) {

@@ -2,6 +2,7 @@
 
 #include "daemon/listen.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/publish.h"
 #include "proto/wire/encode.h"
 
@@ -319,6 +320,10 @@ static void on_accounting(uv_timer_t *timer)
 	if (++a->accounting_ticks * MT_ACCOUNTS_TICK_MS >= MT_ACCOUNTS_SAVE_MS) {
 		a->accounting_ticks = 0;
 		save_accounts(a);
+		mt_memory_trim(&a->trim,
+			mt_metric_sum_of("connections_total", a->counters, MT_WORKERS_MAX) -
+				mt_metric_sum_of(
+					"connections_active", a->counters, MT_WORKERS_MAX));
 	}
 }
 

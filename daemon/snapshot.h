@@ -32,6 +32,7 @@ struct mt_snapshot {
 	bool require_identity;
 	bool allow_private;
 	bool log_access;
+	uint64_t max_memory;                /* bytes, over all workers */
 	struct mt_tls_server *tls;          /* referenced */
 	struct mt_snapshot_client *clients; /* sorted by fingerprint */
 	size_t client_count;

@@ -166,7 +166,7 @@ json_t *mt_status_json(const struct mt_facts *facts, const struct mt_worker_coun
 	size_t n = facts->workers;
 
 	return json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, "
-			 "s:o, s:{s:I, s:I}, s:o}",
+			 "s:o, s:{s:I, s:I}, s:{s:I, s:I}, s:o}",
 		"version", MT_VERSION, "pid", (json_int_t)getpid(), "started_at",
 		(json_int_t)facts->started_at, "uptime_seconds", (json_int_t)uptime_seconds(facts),
 		"state", state_text(facts->state), "problem", facts->problem, "next", facts->next,
@@ -175,7 +175,9 @@ json_t *mt_status_json(const struct mt_facts *facts, const struct mt_worker_coun
 		sums_json(counters, n, traffic), "tunnels", sums_json(counters, n, tunnels), "udp",
 		sums_json(counters, n, udp), "errors", sums_json(counters, n, errors), "clients",
 		"enrolled", (json_int_t)facts->clients, "revoked",
-		(json_int_t)facts->clients_revoked, "warnings", warnings_json(facts));
+		(json_int_t)facts->clients_revoked, "memory", "used_bytes",
+		(json_int_t)mt_metric_sum_of("memory_bytes", counters, n), "limit_bytes",
+		(json_int_t)facts->memory_limit, "warnings", warnings_json(facts));
 }
 
 static size_t view_metrics(void *user, struct mt_web_metric *out, size_t cap)

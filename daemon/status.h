@@ -42,6 +42,7 @@ struct mt_facts {
 	size_t clients_revoked;
 	bool require_identity;
 	bool allow_private;
+	uint64_t memory_limit; /* bytes */
 };
 
 struct mt_board {

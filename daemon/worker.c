@@ -127,7 +127,7 @@ static int open_driver(struct mt_worker *w, const struct mt_worker_config *confi
 
 	memcpy(endpoint.secret, config->secret, sizeof(endpoint.secret));
 	mt_worker_set_events(w, &endpoint.events);
-	mt_worker_limits(&endpoint.limits, &config->snapshot->settings, config->count);
+	mt_worker_limits(&endpoint.limits, config->snapshot, config->count);
 	return mt_driver_new(&w->driver, &w->loop, &endpoint);
 }
 

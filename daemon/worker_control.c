@@ -28,7 +28,7 @@ void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot)
 	struct mt_session *next;
 
 	w->env.snapshot = mt_snapshot_ref(snapshot);
-	mt_worker_limits(&limits, &snapshot->settings, w->count);
+	mt_worker_limits(&limits, snapshot, w->count);
 	mt_endpoint_set_limits(mt_worker_endpoint(w), &limits);
 	mt_endpoint_set_tls(mt_worker_endpoint(w), snapshot->tls);
 	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {

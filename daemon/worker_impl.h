@@ -49,7 +49,7 @@ static inline struct mt_endpoint *mt_worker_endpoint(struct mt_worker *w)
 
 /* worker_limits.c: one worker's share of the settings. */
 void mt_worker_limits(
-	struct mt_endpoint_limits *out, const struct mt_settings *settings, unsigned count);
+	struct mt_endpoint_limits *out, const struct mt_snapshot *snapshot, unsigned count);
 
 /* worker_events.c: what the endpoint tells. */
 void mt_worker_set_events(struct mt_worker *w, struct mt_endpoint_events *events);

@@ -210,6 +210,18 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.help = "Payload of one connection, each direction on its own; 0 sets no limit",
 	},
 	{
+		.id = MT_SET_LIMITS_MAX_MEMORY_MB,
+		.key = "limits.max_memory_mb",
+		.type = MT_SETTING_INT,
+		.unit = "MiB",
+		.minimum = 0,
+		.maximum = 16 * MI,
+		.initial = "0",
+		.applies = MT_APPLIES_LIVE,
+		.help = "Memory of connections, over all workers; near it new ones are refused; 0 "
+			"takes three quarters of what the machine or its control group grants",
+	},
+	{
 		.id = MT_SET_ACCESS_REQUIRE_IDENTITY,
 		.key = "access.require_identity",
 		.type = MT_SETTING_BOOL,

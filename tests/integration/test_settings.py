@@ -35,6 +35,7 @@ CHANGES = {
     "logging.access": "on",
     "limits.max_new_conn_per_sec": "500",
     "limits.max_bandwidth_per_conn": "500M",
+    "limits.max_memory_mb": "2000",
     "access.require_identity": "off",
     "access.allow_private": "on",
 }
@@ -387,6 +388,25 @@ def admitted(profile, target, **job):
     got = interop(profile, streams=[{"chunks": [request(target.port, "127.0.0.1").hex()],
                                      "fin": True, "timeout_ms": 3000 * SLOW}], **job)
     return got["connected"] and got["streams"][0]["received"] == "00"
+
+
+def test_max_memory_mb():
+    """Without memory left new clients are told so and refused; who is in stays."""
+    with Server({"server.workers": "1"}) as server, TcpTarget(echo) as target:
+        clients = [server.client() for _ in range(30)]
+        profile = server.enrol()
+        assert admitted(profile, target)
+        memory = server.status()["memory"]
+        assert 0.75 * (1 << 20) < memory["used_bytes"] < memory["limit_bytes"], memory
+        with socks.connect(clients[0].port, "127.0.0.1", target.port) as sock:
+            server.ctl("set", "limits.max_memory_mb", "1")
+            assert server.status()["memory"]["limit_bytes"] == 1 << 20
+            assert not admitted(profile, target)
+            assert any("out of memory" in event["reason"] for event in events(server, "refused"))
+            server.ctl("reset", "limits.max_memory_mb")
+            assert admitted(profile, target)
+            sock.sendall(b"still here")
+            assert receive_exactly(sock, 10) == b"still here"
 
 
 def test_require_identity():
