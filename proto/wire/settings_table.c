@@ -218,8 +218,7 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.maximum = 16 * MI,
 		.initial = "0",
 		.applies = MT_APPLIES_LIVE,
-		.help = "Memory of connections, over all workers; near it new ones are refused; 0 "
-			"takes three quarters of what the machine or its control group grants",
+		.help = "Memory for connections; 0: three quarters of the machine's or cgroup's",
 	},
 	{
 		.id = MT_SET_ACCESS_REQUIRE_IDENTITY,

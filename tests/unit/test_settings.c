@@ -87,6 +87,7 @@ static void test_table_defaults(void **state)
 		{"logging.access", "off"},
 		{"limits.max_new_conn_per_sec", "10000"},
 		{"limits.max_bandwidth_per_conn", "0"},
+		{"limits.max_memory_mb", "0"},
 		{"access.require_identity", "on"},
 		{"access.allow_private", "off"},
 	};
