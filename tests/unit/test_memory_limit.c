@@ -32,9 +32,20 @@ static void put(const char *dir, const char *text)
 	assert_int_equal(fclose(file), 0);
 }
 
+static void take_away(const char *dir)
+{
+	char path[256];
+
+	assert_true(snprintf(path, sizeof(path), "%s%s/memory.max", root, dir) > 0);
+	assert_int_equal(unlink(path), 0);
+	assert_true(snprintf(path, sizeof(path), "%s%s", root, dir) > 0);
+	assert_int_equal(rmdir(path), 0);
+}
+
 static void test_of_group_least_counts(void **state)
 {
-	char command[64];
+	static const char *const dirs[] = {"", "/system.slice", "/system.slice/a.service",
+		"/low.slice", "/low.slice/b.service", "/low.slice/c.service"};
 
 	(void)state;
 	assert_non_null(mkdtemp(root));
@@ -52,8 +63,9 @@ static void test_of_group_least_counts(void **state)
 	put("", "2097152\n");
 	assert_int_equal(mt_memory_of_group(root, "/"), 2097152);
 	assert_int_equal(mt_memory_of_group(root, "/system.slice/a.service"), 2097152);
-	assert_true(snprintf(command, sizeof(command), "rm -r %s", root) > 0);
-	assert_int_equal(system(command), 0);
+	for (size_t i = sizeof(dirs) / sizeof(dirs[0]); i-- > 0;) {
+		take_away(dirs[i]);
+	}
 }
 
 static void test_limit_of_setting(void **state)
