@@ -10,7 +10,8 @@
  * needed. */
 #define MT_WEB_ASSET_POLICY                                                                        \
 	"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "                \
-	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "        \
+	"require-trusted-types-for 'script'; trusted-types 'none'"
 
 struct mt_web_asset {
 	const char *path; /* "/", "/ui/..." */
