@@ -100,7 +100,7 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: deb rpm test-packages test-rpm test-vm all unit sim test-programs bench fuzz integration check test test-full test-crash tsan demo lint format install uninstall \
+.PHONY: deb rpm test-packages test-rpm test-vm all unit sim test-programs bench fuzz integration browser check test test-full test-crash tsan demo lint format install uninstall \
 	dist deps clean help FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
@@ -239,9 +239,14 @@ test-vm:
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) tests/vm/run $(MYTUNNEL_TESTS)
 
-## check      unit, sim and integration
+## browser    the dashboard in headless Chromium, through a tunnel (MYTUNNEL_TESTS=name: some)
+browser: all
+	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) \
+		$(PYTHON) tests/integration/run.py --folder tests/browser $(MYTUNNEL_TESTS)
+
+## check      unit, sim, integration and browser
 check:
-	$(Q)scripts/run-suite '$(MAKE)' unit sim integration
+	$(Q)scripts/run-suite '$(MAKE)' unit sim integration browser
 
 ## test       deps, then check
 test: deps
@@ -267,7 +272,7 @@ demo:
 
 # ---- analysers ----
 LINTED := $(wildcard scripts/* .ci/run tests/integration/*.py tests/integration/interop/*.go \
-	tests/vm/run tests/vm/*.py tests/packages/*)
+	web/ui/*.js web/ui/*.css web/ui/*.html tests/browser/*.py tests/vm/run tests/vm/*.py tests/packages/*)
 TIDIED := $(patsubst %.c,build/tidy/%.ok,$(ALL_SRC))
 
 build/tidy/%.ok: %.c .clang-tidy

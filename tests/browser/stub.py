@@ -96,15 +96,13 @@ class Stub:
     """`answers` maps paths to objects or functions of the request's whole path; `events` are
     sent to each reader first, then a sample each tenth of a second."""
 
-    def __init__(self, answers, events=(), hello=None, samples=sample):
+    def __init__(self, answers, events=(), hello=None, samples=sample, port=0):
         stub = self
         self.answers = answers
         self.asked = []
         self.stopping = threading.Event()
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
             def log_message(self, *_):
                 pass
 
@@ -135,7 +133,6 @@ class Stub:
             def stream(self):
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
-                self.send_header("Connection", "close")
                 self.end_headers()
                 self.say("hello", hello or {"schema": 1, "version": "0.1.0",
                                             "started_at": 1700000000})
@@ -150,12 +147,14 @@ class Stub:
 
         class HttpServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
             daemon_threads = True
+            allow_reuse_address = True
 
             def handle_error(self, *_):
                 pass  # readers that go away
 
-        self.server = HttpServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
+        self.server = HttpServer(("127.0.0.1", port), Handler)
+        self.port = self.server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
 
     def __enter__(self):
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
