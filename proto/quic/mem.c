@@ -152,6 +152,21 @@ const ngtcp2_mem *mt_mem_ngtcp2(struct mt_mem *mem)
 	return &mem->ngtcp2;
 }
 
+static void *alloc_from(void *user, size_t len)
+{
+	return mt_mem_alloc(user, len);
+}
+
+static void release_to(void *user, void *ptr)
+{
+	mt_mem_release(user, ptr);
+}
+
+struct mt_allocator mt_mem_allocator(struct mt_mem *mem)
+{
+	return (struct mt_allocator){.alloc = alloc_from, .release = release_to, .user = mem};
+}
+
 size_t mt_mem_held(const struct mt_mem *mem)
 {
 	return mem->held;

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "proto/wire/alloc.h"
 #include "proto/wire/err.h"
 
 #include <ngtcp2/ngtcp2.h>
@@ -22,6 +23,8 @@ void *mt_mem_calloc(struct mt_mem *mem, size_t len);
 void mt_mem_release(struct mt_mem *mem, void *ptr); /* NULL is allowed */
 /* For ngtcp2; borrowed, lives as long as the pool. */
 const ngtcp2_mem *mt_mem_ngtcp2(struct mt_mem *mem);
+/* For codecs that keep something; lives as long as the pool. */
+struct mt_allocator mt_mem_allocator(struct mt_mem *mem);
 /* Bytes held from the system, and of those in use. */
 size_t mt_mem_held(const struct mt_mem *mem);
 size_t mt_mem_used(const struct mt_mem *mem);
