@@ -1,6 +1,7 @@
 #include "daemon/channel.h"
 
 #include "daemon/front.h"
+#include "daemon/relay.h"
 
 #include <errno.h>
 #include <string.h>
@@ -31,7 +32,9 @@ static int send_hello(struct mt_channel *ch, uint32_t max_streams)
 	const struct mt_channel_message hello = {
 		.type = MT_CHANNEL_HELLO,
 		.version = MT_CHANNEL_VERSION,
+		.capabilities = MT_CAP_EXTENDED_UDP | MT_CAP_UDP_STREAM,
 		.max_streams = max_streams,
+		.max_sessions = MT_RELAY_SESSIONS_MAX,
 		.text = AGENT,
 		.text_len = sizeof(AGENT) - 1,
 	};
@@ -74,6 +77,9 @@ static int read_messages(struct mt_channel *ch)
 		if (msg.type == MT_CHANNEL_PING && answer_ping(ch, &msg, read_ns) < 0) {
 			ch->blocked = true; /* it is read again when there is room */
 			return 0;
+		}
+		if (msg.type == MT_CHANNEL_SESSION_END) {
+			ch->events.on_session_end(ch->events.user, msg.session);
 		}
 		mt_stream_consume(ch->stream, used);
 	}

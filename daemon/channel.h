@@ -14,6 +14,8 @@ struct mt_channel_events {
 	/* The channel has ended and is gone: by the client, with the connection, or for a malformed
 	 * message. */
 	void (*on_end)(void *user);
+	/* The client needs a UDP session no more. */
+	void (*on_session_end)(void *user, uint32_t session);
 	void *user;
 };
 

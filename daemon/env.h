@@ -7,6 +7,7 @@
 #include "proto/io/pacer.h"
 #include "proto/io/poller.h"
 #include "proto/quic/mem.h"
+#include "proto/wire/reassembly.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,6 +32,10 @@ struct mt_env {
 	struct mt_deadlines deadlines;
 	struct mt_resolver *resolver;
 	struct mt_relay_io *relay_io;
+	struct mt_reassembly_pool reassembly;
+	uint8_t *reassembled; /* MT_UDP_PAYLOAD_MAX bytes: the payload that is whole right now */
+	unsigned relay_sockets;
+	unsigned relay_sockets_max;
 	struct mt_worker_counters *counters;
 	struct mt_snapshot *snapshot; /* the one in force; held */
 	uint64_t seed;                /* of hash tables */

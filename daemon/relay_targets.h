@@ -1,5 +1,5 @@
 /* Where the datagrams of one relay go: each (Host, Port) that the client used, as it wrote it, with
- * the address behind it, to be found by either. Bounded, the least recently used one makes room. No
+ * the address behind it, to be found by either. No
  * I/O and no clock in here.
  */
 #pragma once
@@ -12,8 +12,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
-
-#define MT_RELAY_TARGETS_MAX 1024
 
 struct mt_relay_target {
 	TAILQ_ENTRY(mt_relay_target) by_use;

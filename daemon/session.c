@@ -1,6 +1,7 @@
 #include "daemon/session.h"
 
 #include "daemon/access.h"
+#include "daemon/relay_stream.h"
 #include "proto/wire/settings.h"
 
 #include <gnutls/gnutls.h>
@@ -61,11 +62,21 @@ static void on_channel_end(void *user)
 	s->channel = NULL;
 }
 
+static void on_session_end(void *user, uint32_t session)
+{
+	struct mt_session *s = user;
+
+	if (s->relay != NULL) {
+		mt_relay_end_session(s->relay, session);
+	}
+}
+
 static void on_channel(void *user, struct mt_stream *stream)
 {
 	struct mt_session *s = user;
 	const struct mt_channel_events events = {
 		.on_end = on_channel_end,
+		.on_session_end = on_session_end,
 		.user = s,
 	};
 	int64_t max_streams =
@@ -143,6 +154,31 @@ static enum mt_app_code take_identity(struct mt_session *s, const uint8_t *finge
 	return MT_APP_NONE;
 }
 
+static bool ensure_relay(struct mt_session *s)
+{
+	if (s->relay != NULL) {
+		return true;
+	}
+	if (mt_relay_new(&s->relay, s->env, s->conn, s->client) < 0) {
+		mt_count(&s->env->counters->errors, 1);
+		return false;
+	}
+	mt_relay_meter_set_account(mt_relay_meter(s->relay), s->account);
+	mt_relay_meter_set_rate(mt_relay_meter(s->relay), s->rate);
+	return true;
+}
+
+static void on_udp_stream(void *user, struct mt_stream *stream)
+{
+	struct mt_session *s = user;
+
+	if (ensure_relay(s)) {
+		mt_relay_accept_stream(s->relay, stream);
+	} else {
+		mt_stream_release(stream, MT_APP_LIMIT);
+	}
+}
+
 struct mt_session *mt_session_new(
 	struct mt_env *env, struct mt_session_list *list, struct mt_conn *conn)
 {
@@ -163,6 +199,7 @@ struct mt_session *mt_session_new(
 	s->connected_at = (int64_t)time(NULL);
 	s->farewell.on_due = on_farewell;
 	mt_tunnels_init(&s->tunnels, env, s->client, on_channel, s);
+	s->tunnels.on_udp = on_udp_stream;
 	s->tunnels.rate = s->rate;
 	/* The rules may have changed since the handshake; mt_session_recheck then ends it. */
 	(void)take_identity(s, mt_conn_fingerprint(conn));
@@ -185,15 +222,9 @@ void mt_session_receive_datagram(struct mt_session *s, const uint8_t *data, size
 	if (s->closing) {
 		return;
 	}
-	if (s->relay == NULL) {
-		if (mt_relay_new(&s->relay, s->env, s->conn, s->client) < 0) {
-			mt_count(&s->env->counters->errors, 1);
-			return;
-		}
-		mt_relay_meter_set_account(mt_relay_meter(s->relay), s->account);
-		mt_relay_meter_set_rate(mt_relay_meter(s->relay), s->rate);
+	if (ensure_relay(s)) {
+		mt_relay_receive(s->relay, data, len);
 	}
-	mt_relay_receive(s->relay, data, len);
 }
 
 void mt_session_resume_relay(struct mt_session *s)

@@ -255,13 +255,14 @@ static void start_request(struct mt_tunnel *t, const struct mt_request *request)
 	}
 }
 
-static void hand_over_channel(struct mt_tunnel *t)
+/* The stream is no tunnel. */
+static void hand_over(struct mt_tunnel *t, void (*to)(void *user, struct mt_stream *stream))
 {
-	struct mt_tunnels *set = t->set;
+	void *user = t->set->user;
 	struct mt_stream *stream = t->stream;
 
 	free_tunnel(t);
-	set->on_channel(set->user, stream);
+	to(user, stream);
 }
 
 static void read_header(struct mt_tunnel *t)
@@ -290,10 +291,12 @@ static void read_header(struct mt_tunnel *t)
 	}
 	mt_stream_consume(t->stream, used);
 	if (request.type == MT_REQUEST_CONTROL) {
-		hand_over_channel(t);
+		hand_over(t, t->set->on_channel);
 	} else if (t->env->draining) {
 		mt_count(&counters->tunnels_failed, 1);
 		refuse(t, MT_STATUS_GENERAL_FAILURE);
+	} else if (request.type == MT_REQUEST_UDP_STREAM) {
+		hand_over(t, t->set->on_udp);
 	} else {
 		start_request(t, &request);
 	}

@@ -26,6 +26,8 @@ struct mt_tunnels {
 	uint64_t bytes_sent;
 	/* A stream turned out to be a control channel; its type byte is consumed. Taken. */
 	void (*on_channel)(void *user, struct mt_stream *stream);
+	/* Likewise, to carry UDP; to set after mt_tunnels_init. */
+	void (*on_udp)(void *user, struct mt_stream *stream);
 	void *user;
 };
 

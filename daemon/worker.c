@@ -7,11 +7,15 @@
 #include <ares.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+#define RELAY_SOCKETS_MIN 64u
 
 static void on_letters(uv_poll_t *poll, int status, int events)
 {
@@ -62,16 +66,33 @@ static int open_handles(struct mt_worker *w)
 	return rv;
 }
 
+/* Half of the process's descriptors are for UDP, the other half for tunnels and connections. */
+static unsigned relay_sockets_max(unsigned workers)
+{
+	struct rlimit limit;
+	uint64_t max = RELAY_SOCKETS_MIN;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur / 2 / workers > max) {
+		max = limit.rlim_cur / 2 / workers;
+	}
+	return max < UINT_MAX ? (unsigned)max : UINT_MAX;
+}
+
 static int open_env(struct mt_worker *w)
 {
 	struct mt_env *env = &w->env;
+	struct mt_allocator allocator;
 	int rv;
 
 	env->mem = mt_mem_new();
 	env->relay_io = mt_relay_io_new(env->counters);
-	if (env->mem == NULL || env->relay_io == NULL) {
+	env->reassembled = malloc(MT_UDP_PAYLOAD_MAX);
+	if (env->mem == NULL || env->relay_io == NULL || env->reassembled == NULL) {
 		return -ENOMEM;
 	}
+	allocator = mt_mem_allocator(env->mem);
+	mt_reassembly_pool_init(&env->reassembly, &allocator);
+	env->relay_sockets_max = relay_sockets_max(w->count);
 	if (getrandom(&env->seed, sizeof(env->seed), 0) != (ssize_t)sizeof(env->seed)) {
 		return -EIO;
 	}
@@ -168,6 +189,7 @@ static void free_worker(struct mt_worker *w)
 	(void)uv_run(&w->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&w->loop); /* nothing is open: cannot be busy */
 	mt_relay_io_free(w->env.relay_io);
+	free(w->env.reassembled);
 	mt_mem_free(w->env.mem);
 	mt_snapshot_unref(w->env.snapshot);
 	free_others(w);

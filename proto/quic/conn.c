@@ -428,6 +428,11 @@ size_t mt_conn_datagram_room(const struct mt_conn *c)
 	return MT_DATAGRAMS_OUT_MAX - c->dgram_count;
 }
 
+void mt_conn_want_datagram_room(struct mt_conn *c)
+{
+	c->dgram_was_full = c->dgram_was_full || c->dgram_count > 0;
+}
+
 int mt_conn_send_datagram(
 	struct mt_conn *c, const void *head, size_t head_len, const void *body, size_t body_len)
 {

@@ -72,6 +72,10 @@ size_t mt_conn_datagram_max(const struct mt_conn *c);
 size_t mt_conn_path_payload(const struct mt_conn *c);
 /* How many more the outgoing queue takes before the oldest is dropped. */
 size_t mt_conn_datagram_room(const struct mt_conn *c);
+/* on_datagram_room comes when half of the queue, or more, is free: it does so anyway after the
+ * queue was full. Nothing happens while it is empty.
+ */
+void mt_conn_want_datagram_room(struct mt_conn *c);
 /* Copies and queues one datagram of two parts (header, payload). The oldest is dropped, and
  * counted, when the queue is full. MT_E_TOO_LONG beyond mt_conn_datagram_max, MT_E_CLOSED.
  */

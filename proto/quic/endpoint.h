@@ -26,8 +26,8 @@ struct mt_endpoint;
 #define MT_HALF_OPEN_RETRY      100
 #define MT_HANDSHAKE_TIMEOUT_NS 5000000000ull
 #define MT_STREAM_UNSENT_MAX    (256 * 1024)
-#define MT_DATAGRAMS_EARLY_MAX  16 /* kept until on_established has been called */
-#define MT_DATAGRAMS_OUT_MAX    32
+#define MT_DATAGRAMS_EARLY_MAX  16  /* kept until on_established has been called */
+#define MT_DATAGRAMS_OUT_MAX    128 /* all fragments of the largest UDP payload, and more */
 #define MT_CRYPTO_BYTES_MAX     (64 * 1024)
 
 /* `socket` says by which socket a path is reached; the endpoint only carries it. `retired` with a

@@ -80,7 +80,7 @@ int mt_request_decode(struct mt_request *out, size_t *used, const uint8_t *data,
 	}
 	mt_reader_init(&r, data, len);
 	out->type = mt_reader_u8(&r);
-	if (out->type == MT_REQUEST_CONTROL) {
+	if (out->type == MT_REQUEST_CONTROL || out->type == MT_REQUEST_UDP_STREAM) {
 		*used = 1;
 		return 0;
 	}

@@ -19,7 +19,7 @@
 enum mt_request_type {
 	MT_REQUEST_TCP = 0x01,
 	MT_REQUEST_CONTROL = 0x02,
-	MT_REQUEST_UDP_STREAM = 0x03, /* reserved: offered by a capability only */
+	MT_REQUEST_UDP_STREAM = 0x03, /* offered by a capability */
 };
 
 /* First byte of every answer: RFC 1928, section 6. */
@@ -68,7 +68,7 @@ struct mt_request {
 
 /* Reads a request from the first `len` bytes of a stream. Returns 0 and sets `*used`;
  * MT_E_AGAIN when more bytes are needed (never once MT_REQUEST_MAX are there); MT_E_UNSUPPORTED
- * for a type other than TCP or control, at its first byte; MT_E_MALFORMED for HostLen 0 or port 0.
+ * for an unknown type, at its first byte; MT_E_MALFORMED for HostLen 0 or port 0.
  * `out->type` is set whenever len > 0.
  */
 int mt_request_decode(
