@@ -81,8 +81,8 @@ CLIENT_SRC := $(wildcard client/*.c)
 MANUAL_SRC := $(wildcard ctl/manual/*.c)
 ALL_SRC    := $(WIRE_SRC) $(QUIC_SRC) $(IO_SRC) $(STORE_SRC) $(WEB_SRC) $(DAEMON_SRC) $(CTL_SRC) \
 	$(CLIENT_SRC) $(MANUAL_SRC)
-TEST_SRC   := $(wildcard tests/unit/*.c tests/sim/*.c tests/fuzz/*.c tests/bench/*.c)
-HEADERS    := $(wildcard proto/*/*.h store/*.h web/*.h daemon/*.h ctl/*.h client/*.h tests/*/*.h)
+TEST_SRC   := $(wildcard tests/unit/*.c tests/sim/*.c tests/fuzz/*.c tests/bench/*.c tests/bench/lib/*.c)
+HEADERS    := $(wildcard proto/*/*.h store/*.h web/*.h daemon/*.h ctl/*.h client/*.h tests/*/*.h tests/bench/lib/*.h)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 WIRE_LIB  := $(BUILD)/libwire.a
