@@ -12,11 +12,16 @@
 #include <strings.h>
 
 /* X25519 first: it is the key share that most clients send unasked, so a HelloRetryRequest is rare.
- * ngtcp2 and RFC 9001, section 8.4, want no compatibility mode.
+ * On TCP the compatibility mode (RFC 8446, appendix D.4) helps past boxes in the way; ngtcp2 and
+ * RFC 9001, section 8.4, want none.
  */
-#define PRIORITY                                                                                   \
+#define PRIORITY_TCP                                                                               \
 	"NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:"  \
-	"-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:%SERVER_PRECEDENCE:%DISABLE_TLS13_COMPAT_MODE"
+	"-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:%SERVER_PRECEDENCE"
+#define PRIORITY_QUIC PRIORITY_TCP ":%DISABLE_TLS13_COMPAT_MODE"
+/* With kernel TLS neither tickets nor a change of keys reach GnuTLS. */
+#define FLAGS_QUIC (GNUTLS_NO_TICKETS | GNUTLS_NO_END_OF_EARLY_DATA)
+#define FLAGS_TCP  (GNUTLS_NO_TICKETS | GNUTLS_NO_AUTO_REKEY)
 /* The largest handshake message that is taken: a client sends one small certificate, a server a
  * chain. */
 #define SERVER_MESSAGE_MAX 16384
@@ -24,7 +29,8 @@
 
 struct mt_tls_server {
 	atomic_uint refs;
-	gnutls_priority_t priority;
+	gnutls_priority_t quic;
+	gnutls_priority_t tcp;
 	gnutls_certificate_credentials_t appliance;
 	gnutls_certificate_credentials_t imported; /* NULL: none */
 	bool require_identity;
@@ -32,7 +38,8 @@ struct mt_tls_server {
 
 struct mt_tls_client {
 	atomic_uint refs;
-	gnutls_priority_t priority;
+	gnutls_priority_t quic;
+	gnutls_priority_t tcp;
 	gnutls_certificate_credentials_t credentials;
 	struct mt_tls_peer peer;
 };
@@ -69,8 +76,11 @@ static void server_free(struct mt_tls_server *tls)
 	if (tls->appliance != NULL) {
 		gnutls_certificate_free_credentials(tls->appliance);
 	}
-	if (tls->priority != NULL) {
-		gnutls_priority_deinit(tls->priority);
+	if (tls->quic != NULL) {
+		gnutls_priority_deinit(tls->quic);
+	}
+	if (tls->tcp != NULL) {
+		gnutls_priority_deinit(tls->tcp);
 	}
 	free(tls);
 }
@@ -90,7 +100,8 @@ int mt_tls_server_new(struct mt_tls_server **out, const struct mt_tls_server_con
 	}
 	atomic_init(&tls->refs, 1);
 	tls->require_identity = config->require_identity;
-	if (gnutls_priority_init(&tls->priority, PRIORITY, NULL) != 0) {
+	if (gnutls_priority_init(&tls->quic, PRIORITY_QUIC, NULL) != 0 ||
+		gnutls_priority_init(&tls->tcp, PRIORITY_TCP, NULL) != 0) {
 		goto out;
 	}
 	err = credentials_of_pem(&tls->appliance, config->appliance_chain, config->appliance_key);
@@ -131,8 +142,11 @@ static void client_free(struct mt_tls_client *tls)
 	if (tls->credentials != NULL) {
 		gnutls_certificate_free_credentials(tls->credentials);
 	}
-	if (tls->priority != NULL) {
-		gnutls_priority_deinit(tls->priority);
+	if (tls->quic != NULL) {
+		gnutls_priority_deinit(tls->quic);
+	}
+	if (tls->tcp != NULL) {
+		gnutls_priority_deinit(tls->tcp);
 	}
 	free(tls);
 }
@@ -186,7 +200,8 @@ int mt_tls_client_new(struct mt_tls_client **out, const struct mt_tls_client_con
 		goto out;
 	}
 	err = MT_E_TLS;
-	if (gnutls_priority_init(&tls->priority, PRIORITY, NULL) != 0) {
+	if (gnutls_priority_init(&tls->quic, PRIORITY_QUIC, NULL) != 0 ||
+		gnutls_priority_init(&tls->tcp, PRIORITY_TCP, NULL) != 0) {
 		goto out;
 	}
 	if (config->has_key) {
@@ -329,18 +344,18 @@ static int set_common(gnutls_session_t session, gnutls_priority_t priority,
 	return 0;
 }
 
-int mt_tls_session_init_server(struct mt_tls_session *s, struct mt_tls_server *tls,
+static int init_server(struct mt_tls_session *s, struct mt_tls_server *tls, bool tcp,
 	mt_tls_authorize_fn authorize, void *user)
 {
 	gnutls_session_t session = NULL;
 
 	memset(s, 0, sizeof(*s));
 	if (gnutls_init(&session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL |
-					  GNUTLS_NO_TICKETS | GNUTLS_NO_AUTO_SEND_TICKET |
-					  GNUTLS_NO_END_OF_EARLY_DATA) != 0) {
+					  GNUTLS_NO_AUTO_SEND_TICKET |
+					  (tcp ? FLAGS_TCP : FLAGS_QUIC)) != 0) {
 		return MT_E_TLS;
 	}
-	if (set_common(session, tls->priority, tls->appliance) != 0) {
+	if (set_common(session, tcp ? tls->tcp : tls->quic, tls->appliance) != 0) {
 		gnutls_deinit(session);
 		return MT_E_TLS;
 	}
@@ -357,7 +372,19 @@ int mt_tls_session_init_server(struct mt_tls_session *s, struct mt_tls_server *t
 	return 0;
 }
 
-int mt_tls_session_init_client(struct mt_tls_session *s, struct mt_tls_client *tls)
+int mt_tls_session_init_server(struct mt_tls_session *s, struct mt_tls_server *tls,
+	mt_tls_authorize_fn authorize, void *user)
+{
+	return init_server(s, tls, false, authorize, user);
+}
+
+int mt_tls_session_init_server_tcp(struct mt_tls_session *s, struct mt_tls_server *tls,
+	mt_tls_authorize_fn authorize, void *user)
+{
+	return init_server(s, tls, true, authorize, user);
+}
+
+static int init_client(struct mt_tls_session *s, struct mt_tls_client *tls, bool tcp)
 {
 	const struct mt_tls_peer *peer = &tls->peer;
 	gnutls_session_t session = NULL;
@@ -366,11 +393,11 @@ int mt_tls_session_init_client(struct mt_tls_session *s, struct mt_tls_client *t
 	memset(s, 0, sizeof(*s));
 	/* One key share only: every server of ours takes the first group. */
 	if (gnutls_init(&session, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL |
-					  GNUTLS_NO_TICKETS | GNUTLS_NO_END_OF_EARLY_DATA |
-					  GNUTLS_FORCE_CLIENT_CERT | GNUTLS_KEY_SHARE_TOP) != 0) {
+					  GNUTLS_FORCE_CLIENT_CERT | GNUTLS_KEY_SHARE_TOP |
+					  (tcp ? FLAGS_TCP : FLAGS_QUIC)) != 0) {
 		goto out;
 	}
-	err = set_common(session, tls->priority, tls->credentials);
+	err = set_common(session, tcp ? tls->tcp : tls->quic, tls->credentials);
 	if (err != 0) {
 		goto out;
 	}
@@ -391,6 +418,16 @@ out:
 		gnutls_deinit(session);
 	}
 	return err;
+}
+
+int mt_tls_session_init_client(struct mt_tls_session *s, struct mt_tls_client *tls)
+{
+	return init_client(s, tls, false);
+}
+
+int mt_tls_session_init_client_tcp(struct mt_tls_session *s, struct mt_tls_client *tls)
+{
+	return init_client(s, tls, true);
 }
 
 void mt_tls_session_deinit(struct mt_tls_session *s)

@@ -77,6 +77,12 @@ struct mt_tls_session {
 int mt_tls_session_init_server(struct mt_tls_session *s, struct mt_tls_server *tls,
 	mt_tls_authorize_fn authorize, void *user) MT_MUST_CHECK;
 int mt_tls_session_init_client(struct mt_tls_session *s, struct mt_tls_client *tls) MT_MUST_CHECK;
+/* For TLS over TCP: the same, and the caller gives the session its transport. Nothing is rekeyed by
+ * itself. */
+int mt_tls_session_init_server_tcp(struct mt_tls_session *s, struct mt_tls_server *tls,
+	mt_tls_authorize_fn authorize, void *user) MT_MUST_CHECK;
+int mt_tls_session_init_client_tcp(
+	struct mt_tls_session *s, struct mt_tls_client *tls) MT_MUST_CHECK;
 /* Frees the GnuTLS session and the reference; `fingerprint`, `alert` and `error` stay readable. */
 void mt_tls_session_deinit(struct mt_tls_session *s);
 

@@ -1,0 +1,439 @@
+#include "proto/io/tls_socket.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#define ALERT_WARNING 1
+#define ALERT_FATAL   2
+#define KEY_UPDATE    24 /* RFC 8446, section 4 */
+#define NEW_TICKET    4
+#define CONTROL_MAX   (MT_TLS_RECORD_MAX + 256)
+#define NOTHING_MAX                                                                                \
+	32 /* records without payload in a row: no honest peer has a reason for more               \
+	    */
+
+static int fail(struct mt_tls_socket *s, enum mt_tls_fault fault, int err)
+{
+	if (s->fault == MT_TLS_FAULT_NONE) {
+		s->fault = fault;
+		s->err = err;
+	}
+	return s->err;
+}
+
+int mt_tls_socket_fail(struct mt_tls_socket *s, int err)
+{
+	return err == -ECONNRESET || err == -EPIPE ? fail(s, MT_TLS_FAULT_RESET, MT_E_RESET)
+						   : fail(s, MT_TLS_FAULT_TRANSPORT, err);
+}
+
+static void send_alert(struct mt_tls_socket *s, int alert)
+{
+	int rv;
+
+	if (s->alert < 0) {
+		s->alert = alert;
+	}
+	if (s->established && s->ktls == MT_KTLS_ON) {
+		rv = mt_ktls_send_alert(s->fd, ALERT_FATAL, (uint8_t)alert);
+	} else {
+		rv = gnutls_alert_send(
+			s->tls.session, GNUTLS_AL_FATAL, (gnutls_alert_description_t)alert);
+	}
+	(void)rv; /* it only explains: where it does not fit, the reset must do */
+}
+
+/* The error of the socket behind a failure of GnuTLS' push or pull; 0: it has none. */
+static int socket_error(const struct mt_tls_socket *s)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	return getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? -err : -errno;
+}
+
+/* What GnuTLS' error means, with the alert that the peer is owed. */
+static int fail_gnutls(struct mt_tls_socket *s, int rc)
+{
+	int level, alert, err;
+
+	switch (rc) {
+	case GNUTLS_E_PREMATURE_TERMINATION: return fail(s, MT_TLS_FAULT_RESET, MT_E_RESET);
+	case GNUTLS_E_PULL_ERROR:
+	case GNUTLS_E_PUSH_ERROR:
+	case GNUTLS_E_SESSION_EOF:
+		err = socket_error(s);
+		return err == 0 ? fail(s, MT_TLS_FAULT_RESET, MT_E_RESET)
+				: mt_tls_socket_fail(s, err);
+	case GNUTLS_E_FATAL_ALERT_RECEIVED:
+		s->alert = (int)gnutls_alert_get(s->tls.session);
+		return fail(s, MT_TLS_FAULT_ALERT, MT_E_TLS);
+	default: break;
+	}
+	alert = s->tls.alert != 0 ? s->tls.alert : gnutls_error_to_alert(rc, &level);
+	send_alert(s, alert);
+	if (!s->established) {
+		return fail(s, MT_TLS_FAULT_REFUSED, s->tls.error != 0 ? s->tls.error : MT_E_TLS);
+	}
+	return fail(s, MT_TLS_FAULT_PROTOCOL, MT_E_TLS);
+}
+
+/* What calls for another try at once: a signal, or a record without meaning, such as a warning. */
+static bool is_nothing(ssize_t rc)
+{
+	return rc < 0 && rc != GNUTLS_E_AGAIN && gnutls_error_is_fatal((int)rc) == 0;
+}
+
+static void init(struct mt_tls_socket *s, int fd)
+{
+	const int on = 1;
+
+	s->fd = fd;
+	s->alert = -1;
+	s->ktls = MT_KTLS_OFF;
+	gnutls_transport_set_int(s->tls.session, fd);
+	/* Costs latency at worst. */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+int mt_tls_socket_init_server(struct mt_tls_socket *s, int fd, struct mt_tls_server *tls,
+	mt_tls_authorize_fn authorize, void *user)
+{
+	int rv;
+
+	memset(s, 0, sizeof(*s));
+	rv = mt_tls_session_init_server_tcp(&s->tls, tls, authorize, user);
+	if (rv == 0) {
+		init(s, fd);
+	}
+	return rv;
+}
+
+int mt_tls_socket_init_client(struct mt_tls_socket *s, int fd, struct mt_tls_client *tls)
+{
+	int rv;
+
+	memset(s, 0, sizeof(*s));
+	rv = mt_tls_session_init_client_tcp(&s->tls, tls);
+	if (rv == 0) {
+		s->is_client = true;
+		init(s, fd);
+	}
+	return rv;
+}
+
+int mt_tls_socket_handshake(struct mt_tls_socket *s, bool kernel)
+{
+	unsigned tries = 0;
+	bool broken = false;
+	int rc;
+
+	if (s->fault != MT_TLS_FAULT_NONE) {
+		return s->err;
+	}
+	do {
+		rc = gnutls_handshake(s->tls.session);
+	} while (is_nothing(rc) && ++tries < NOTHING_MAX);
+	if (rc == GNUTLS_E_AGAIN) {
+		return MT_E_AGAIN;
+	}
+	if (rc < 0) {
+		return fail_gnutls(s, rc);
+	}
+	s->established = true;
+	if (kernel) {
+		s->ktls = mt_ktls_install(s->fd, s->tls.session, &broken);
+	}
+	return broken ? fail(s, MT_TLS_FAULT_TRANSPORT, MT_E_UNSUPPORTED) : 0;
+}
+
+static int too_many(struct mt_tls_socket *s)
+{
+	send_alert(s, GNUTLS_A_INTERNAL_ERROR);
+	return fail(s, MT_TLS_FAULT_RECORDS, MT_E_LIMIT);
+}
+
+int mt_tls_socket_count_records(struct mt_tls_socket *s, uint64_t received, uint64_t sent)
+{
+	s->records_in += received;
+	s->records_out += sent;
+	if (s->records_in < MT_TLS_RECORDS_MAX && s->records_out < MT_TLS_RECORDS_MAX) {
+		return 0;
+	}
+	/* Calls can be more than records. */
+	if (s->ktls != MT_KTLS_ON || mt_ktls_records(s->fd, &s->records_out, &s->records_in) < 0 ||
+		s->records_in >= MT_TLS_RECORDS_MAX || s->records_out >= MT_TLS_RECORDS_MAX) {
+		return too_many(s);
+	}
+	return 0;
+}
+
+static int take_fin(struct mt_tls_socket *s)
+{
+	s->fin_received = true;
+	return 0;
+}
+
+static int take_alert(struct mt_tls_socket *s, const uint8_t *record, size_t len)
+{
+	if (len != 2) {
+		send_alert(s, GNUTLS_A_DECODE_ERROR);
+		return fail(s, MT_TLS_FAULT_PROTOCOL, MT_E_TLS);
+	}
+	if (record[1] == GNUTLS_A_CLOSE_NOTIFY) {
+		return take_fin(s);
+	}
+	if (record[1] == GNUTLS_A_USER_CANCELED) {
+		return MT_E_AGAIN; /* a close_notify follows (RFC 8446, section 6.1) */
+	}
+	s->alert = record[1];
+	return fail(s, MT_TLS_FAULT_ALERT, MT_E_TLS);
+}
+
+/* A record that the kernel does not call payload. */
+static int take_record(struct mt_tls_socket *s, uint8_t type, const uint8_t *record, size_t len)
+{
+	if (type == 0) {
+		return fail(s, MT_TLS_FAULT_RESET, MT_E_RESET);
+	}
+	if (type == MT_RECORD_ALERT) {
+		return take_alert(s, record, len);
+	}
+	if (type == MT_RECORD_DATA && len == 0) {
+		return MT_E_AGAIN;
+	}
+	if (type == MT_RECORD_HANDSHAKE && len > 0 && record[0] == NEW_TICKET && s->is_client) {
+		return MT_E_AGAIN; /* of no use: nothing is resumed */
+	}
+	send_alert(s, GNUTLS_A_UNEXPECTED_MESSAGE);
+	if (type == MT_RECORD_HANDSHAKE && len > 0 && record[0] == KEY_UPDATE) {
+		return fail(s, MT_TLS_FAULT_REKEY, MT_E_UNSUPPORTED);
+	}
+	return fail(s, MT_TLS_FAULT_PROTOCOL, MT_E_TLS);
+}
+
+/* EBADMSG and the like: the kernel could not open a record. */
+static int fail_kernel(struct mt_tls_socket *s, int err)
+{
+	if (err == -EBADMSG || err == -EMSGSIZE || err == -EINVAL) {
+		send_alert(s, err == -EBADMSG ? GNUTLS_A_BAD_RECORD_MAC : GNUTLS_A_RECORD_OVERFLOW);
+		return fail(s, MT_TLS_FAULT_PROTOCOL, MT_E_TLS);
+	}
+	return mt_tls_socket_fail(s, err);
+}
+
+static ssize_t recv_kernel(struct mt_tls_socket *s, void *buf, size_t len)
+{
+	uint8_t type = 0;
+	ssize_t got;
+	int rv;
+
+	for (unsigned tries = 0; tries < NOTHING_MAX; tries++) {
+		got = mt_ktls_recv(s->fd, buf, len, &type);
+		if (got == -EAGAIN) {
+			return MT_E_AGAIN;
+		}
+		if (got < 0) {
+			return fail_kernel(s, (int)got);
+		}
+		if (type == MT_RECORD_DATA && got > 0) {
+			return got;
+		}
+		/* Control records are short: what does not fit is none that we know. */
+		rv = take_record(s, type, buf, (size_t)got);
+		if (rv != MT_E_AGAIN) {
+			return rv;
+		}
+	}
+	send_alert(s, GNUTLS_A_UNEXPECTED_MESSAGE);
+	return fail(s, MT_TLS_FAULT_PROTOCOL, MT_E_TLS);
+}
+
+int mt_tls_socket_take_control(struct mt_tls_socket *s)
+{
+	uint8_t record[CONTROL_MAX];
+	uint8_t type = 0;
+	ssize_t got = mt_ktls_recv(s->fd, record, sizeof(record), &type);
+
+	if (got == -EAGAIN) {
+		return MT_E_AGAIN;
+	}
+	if (got < 0) {
+		return fail_kernel(s, (int)got);
+	}
+	/* Payload that splice would not take is a defect of ours or of the kernel: it must not be
+	 * lost. */
+	return take_record(s, type, record, (size_t)got);
+}
+
+/* GnuTLS also says EAGAIN behind a message that it has dealt with, such as a KeyUpdate. */
+static bool has_input(const struct mt_tls_socket *s)
+{
+	int waiting = 0;
+
+	return ioctl(s->fd, FIONREAD, &waiting) == 0 && waiting > 0;
+}
+
+ssize_t mt_tls_socket_recv(struct mt_tls_socket *s, void *buf, size_t len)
+{
+	unsigned tries = 0;
+	ssize_t got;
+	int rv;
+
+	if (s->fault != MT_TLS_FAULT_NONE) {
+		return s->err;
+	}
+	if (s->fin_received) {
+		return 0;
+	}
+	if (s->ktls == MT_KTLS_ON) {
+		got = recv_kernel(s, buf, len);
+	} else {
+		do {
+			got = gnutls_record_recv(s->tls.session, buf, len);
+		} while ((is_nothing(got) || (got == GNUTLS_E_AGAIN && has_input(s))) &&
+			 ++tries < NOTHING_MAX);
+		if (got == GNUTLS_E_AGAIN) {
+			return MT_E_AGAIN;
+		}
+		if (got < 0) {
+			return fail_gnutls(s, (int)got);
+		}
+		if (got == 0) {
+			return take_fin(s);
+		}
+	}
+	if (got > 0) {
+		rv = mt_tls_socket_count_records(s, 1, 0);
+		return rv < 0 ? rv : got;
+	}
+	return got;
+}
+
+static ssize_t send_kernel(struct mt_tls_socket *s, const void *buf, size_t len)
+{
+	ssize_t put;
+
+	do {
+		put = send(s->fd, buf, len, MSG_NOSIGNAL);
+	} while (put < 0 && errno == EINTR);
+	if (put < 0) {
+		return errno == EAGAIN ? MT_E_AGAIN : mt_tls_socket_fail(s, -errno);
+	}
+	return put;
+}
+
+static ssize_t send_gnutls(struct mt_tls_socket *s, const void *buf, size_t len)
+{
+	ssize_t put;
+
+	/* A record that is sealed already goes on by itself. */
+	do {
+		put = s->pending > 0 ? gnutls_record_send(s->tls.session, NULL, 0)
+				     : gnutls_record_send(s->tls.session, buf, len);
+	} while (put == GNUTLS_E_INTERRUPTED);
+	if (put == GNUTLS_E_AGAIN) {
+		s->pending = s->pending > 0 ? s->pending : len;
+		return MT_E_AGAIN;
+	}
+	if (put < 0) {
+		return fail_gnutls(s, (int)put);
+	}
+	if (s->pending > 0) {
+		put = (ssize_t)s->pending;
+		s->pending = 0;
+	}
+	return put;
+}
+
+ssize_t mt_tls_socket_send(struct mt_tls_socket *s, const void *buf, size_t len)
+{
+	ssize_t put;
+	int rv;
+
+	if (s->fault != MT_TLS_FAULT_NONE) {
+		return s->err;
+	}
+	len = len < MT_TLS_RECORD_MAX ? len : MT_TLS_RECORD_MAX;
+	put = s->ktls == MT_KTLS_ON ? send_kernel(s, buf, len) : send_gnutls(s, buf, len);
+	if (put > 0) {
+		rv = mt_tls_socket_count_records(s, 0, 1);
+		return rv < 0 ? rv : put;
+	}
+	return put;
+}
+
+static int send_close_notify(struct mt_tls_socket *s)
+{
+	int rv;
+
+	if (s->ktls == MT_KTLS_ON) {
+		rv = mt_ktls_send_alert(s->fd, ALERT_WARNING, GNUTLS_A_CLOSE_NOTIFY);
+		if (rv == -EAGAIN) {
+			return MT_E_AGAIN;
+		}
+		return rv < 0 ? mt_tls_socket_fail(s, rv) : 0;
+	}
+	do {
+		rv = gnutls_bye(s->tls.session, GNUTLS_SHUT_WR);
+	} while (rv == GNUTLS_E_INTERRUPTED);
+	if (rv == GNUTLS_E_AGAIN) {
+		return MT_E_AGAIN;
+	}
+	return rv < 0 ? fail_gnutls(s, rv) : 0;
+}
+
+int mt_tls_socket_send_fin(struct mt_tls_socket *s)
+{
+	int rv = 0;
+
+	if (s->fault != MT_TLS_FAULT_NONE) {
+		return s->err;
+	}
+	if (s->fin_sent) {
+		return 0;
+	}
+	if (!s->half_fin) {
+		rv = send_close_notify(s);
+		s->half_fin = rv == 0;
+	}
+	if (rv == 0 && shutdown(s->fd, SHUT_WR) != 0) {
+		rv = mt_tls_socket_fail(s, -errno);
+	}
+	s->fin_sent = rv == 0;
+	return rv;
+}
+
+void mt_tls_socket_drop_session(struct mt_tls_socket *s)
+{
+	mt_tls_session_deinit(&s->tls);
+}
+
+void mt_tls_socket_arm_reset(const struct mt_tls_socket *s)
+{
+	const struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+	/* Fails for no socket of ours. */
+	(void)setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
+const char *mt_tls_socket_reason(const struct mt_tls_socket *s)
+{
+	switch (s->fault) {
+	case MT_TLS_FAULT_NONE: break;
+	case MT_TLS_FAULT_RESET: return "the connection was reset";
+	case MT_TLS_FAULT_TRANSPORT: return mt_strerror(s->err);
+	case MT_TLS_FAULT_ALERT:
+		return !s->is_client ? "the client gave up with a TLS alert"
+				     : mt_tls_alert_text(s->alert);
+	case MT_TLS_FAULT_REKEY: return "the other side changed its keys, which the kernel cannot";
+	case MT_TLS_FAULT_RECORDS: return "the connection has had as many records as a key allows";
+	case MT_TLS_FAULT_PROTOCOL: return "the other side broke the TLS protocol";
+	case MT_TLS_FAULT_REFUSED: return "the TLS handshake was refused";
+	}
+	return "no error";
+}
