@@ -361,9 +361,10 @@ static void on_over(uv_timer_t *timer)
 		}
 	}
 	rv = apply(a, &change, KIND_REVERT, reverted, NULL, why, sizeof(why), next, sizeof(next));
-	if (rv == 0) {
+	if (rv == 0 || rv == MT_E_AGAIN) {
 		mt_audit_record_own(a, "revert", changes_json(&before, &change));
-	} else {
+	}
+	if (rv != 0) {
 		mt_log(MT_LOG_ERROR, "revert_failed", MT_LOG_TEXT("error", why),
 			MT_LOG_TEXT("next", "restart the daemon: it starts with the old values"));
 		if (rv != MT_E_AGAIN) {
@@ -375,6 +376,18 @@ static void on_over(uv_timer_t *timer)
 static void set_timer(struct mt_trial *t, uint64_t ms)
 {
 	(void)uv_timer_start(&t->timer, on_over, ms, 0); /* fails only for a closing handle */
+}
+
+void mt_trial_end(struct mt_appliance *a)
+{
+	struct mt_change change = {.next = a->trial.before};
+
+	if (mt_trial_active(&a->trial)) {
+		memcpy(change.named, a->trial.named, sizeof(change.named));
+		mt_audit_record_own(a, "revert", changes_json(&a->settings, &change));
+		memset(a->trial.named, 0, sizeof(a->trial.named));
+	}
+	uv_close((uv_handle_t *)&a->trial.timer, NULL);
 }
 
 void mt_trial_init(struct mt_trial *trial, uv_loop_t *loop, struct mt_appliance *a)

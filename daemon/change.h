@@ -40,6 +40,8 @@ struct mt_trial {
 };
 
 void mt_trial_init(struct mt_trial *trial, uv_loop_t *loop, struct mt_appliance *a);
+/* The daemon ends: what is on trial goes back by that, and is recorded; closes the timer. */
+void mt_trial_end(struct mt_appliance *a);
 bool mt_trial_active(const struct mt_trial *trial);
 
 /* On success `done` (which frees `user`) is called once every worker works by it. On failure `why`

@@ -2,6 +2,7 @@
 
 #include "daemon/audit.h"
 #include "daemon/control_peer.h"
+#include "daemon/control_reply.h"
 #include "daemon/control_socket.h"
 #include "daemon/log.h"
 #include "daemon/verbs.h"
@@ -39,15 +40,6 @@ struct peer {
 	bool gone;
 };
 
-struct mt_reply {
-	struct peer *peer; /* NULL once it is gone */
-	struct mt_appliance *appliance;
-	struct mt_actor actor;
-	const struct mt_verb *change; /* a verb that changes something; else NULL */
-	json_t *args;                 /* of `change` */
-	json_t *before;
-};
-
 struct mt_control {
 	uv_loop_t *loop;
 	struct mt_appliance *appliance;
@@ -64,6 +56,7 @@ struct mt_control {
 };
 
 static void next_request(struct peer *p);
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
 static void resume(struct mt_control *c);
 
 static void wipe_free(char *text, size_t len)
@@ -93,6 +86,17 @@ static void refill_reserve(struct mt_control *c)
 	}
 }
 
+/* The answer that is owed will find nobody. */
+static void forsake(struct peer *p)
+{
+	struct mt_reply *reply = p->reply;
+
+	p->reply = NULL;
+	if (reply != NULL) {
+		mt_reply_forsake(reply);
+	}
+}
+
 static void cut(struct peer *p)
 {
 	struct mt_control *c = p->control;
@@ -106,10 +110,7 @@ static void cut(struct peer *p)
 	if (p->rights == MT_RIGHTS_READ) {
 		c->readers--;
 	}
-	if (p->reply != NULL) {
-		p->reply->peer = NULL;
-		p->reply = NULL;
-	}
+	forsake(p);
 	uv_close((uv_handle_t *)&p->pipe, on_peer_closed);
 	uv_close((uv_handle_t *)&p->timer, on_peer_closed);
 	/* The descriptor is free from here on: first come, first served. */
@@ -171,56 +172,13 @@ static void send_line(struct peer *p, char *line)
 		&p->timer, on_slow_reader, MT_CONTROL_REQUEST_MS, MT_CONTROL_REQUEST_MS);
 }
 
-static void answer(struct mt_reply *reply, char *line)
+static void deliver(void *user, char *line)
 {
-	struct peer *p = reply->peer;
+	struct peer *p = user;
 
-	json_decref(reply->args);
-	json_decref(reply->before);
-	free(reply);
-	if (p == NULL) {
-		wipe_free(line, line != NULL ? strlen(line) : 0);
-		return;
-	}
 	p->reply = NULL;
+	(void)uv_read_stop((uv_stream_t *)&p->pipe); /* always succeeds */
 	send_line(p, line);
-}
-
-uid_t mt_reply_uid(const struct mt_reply *reply)
-{
-	return reply->actor.uid;
-}
-
-void mt_reply_result(struct mt_reply *reply, json_t *result)
-{
-	if (reply->change != NULL && result != NULL) {
-		mt_audit_record(reply->appliance, &reply->actor, reply->change->name, reply->args,
-			reply->before, result);
-	}
-	answer(reply, mt_message_format_result(result));
-}
-
-void mt_reply_error(struct mt_reply *reply, const char *code, const char *message, const char *next)
-{
-	answer(reply, mt_message_format_error(code, message, next));
-}
-
-void mt_reply_failure(struct mt_reply *reply, int err, const char *message, const char *next)
-{
-	const char *code = "failed";
-
-	switch (err) {
-	case MT_E_NOT_FOUND: code = "not_found"; break;
-	case MT_E_EXISTS: code = "exists"; break;
-	case MT_E_MALFORMED:
-	case MT_E_TOO_LONG:
-	case MT_E_UNSUPPORTED:
-	case MT_E_RANGE: code = "invalid"; break;
-	case MT_E_STORE:
-	case MT_E_CORRUPT: code = "store"; break;
-	default: break;
-	}
-	mt_reply_error(reply, code, message, next);
 }
 
 static void on_late(uv_timer_t *timer)
@@ -228,8 +186,8 @@ static void on_late(uv_timer_t *timer)
 	struct peer *p = timer->data;
 
 	mt_log(MT_LOG_ERROR, "control_answer_late");
-	p->reply->peer = NULL; /* the answer will find nobody */
-	p->reply = NULL;
+	forsake(p);
+	(void)uv_read_stop((uv_stream_t *)&p->pipe); /* always succeeds */
 	p->last = true;
 	send_line(p, mt_message_format_error("timeout",
 			     "the daemon did not finish in time; the change may be in force or not",
@@ -261,6 +219,7 @@ static void handle(struct peer *p, const char *line, size_t len)
 		cut(p);
 	} else {
 		reply->peer = p;
+		reply->deliver = deliver;
 		reply->appliance = p->control->appliance;
 		reply->actor = p->actor;
 		p->reply = reply;
@@ -351,7 +310,18 @@ static bool take_line(struct peer *p)
 	p->in_len -= len + 1;
 	handle(p, line, len);
 	wipe_free(line, len);
+	if (p->reply != NULL && !p->gone && p->in_len == 0) {
+		/* Only to see it leave; without that the answer finds out. */
+		(void)uv_read_start((uv_stream_t *)&p->pipe, on_alloc, on_read);
+	}
 	return true;
+}
+
+static bool has_hung_up(const struct peer *p)
+{
+	int fd = -1;
+
+	return uv_fileno((const uv_handle_t *)&p->pipe, &fd) != 0 || mt_control_has_hung_up(fd);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
@@ -359,6 +329,17 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	struct peer *p = stream->data;
 
 	(void)buf;
+	if (p->reply != NULL && n >= 0) {
+		/* The next request has time; it says that the peer is there. */
+		p->in_len += (size_t)n;
+		if (n > 0) {
+			(void)uv_read_stop(stream); /* always succeeds */
+		}
+		return;
+	}
+	if (p->reply != NULL && n == UV_EOF && !has_hung_up(p)) {
+		return; /* it has nothing more to say, and listens */
+	}
 	if (n == UV_ENOBUFS || (n > 0 && p->in_len + (size_t)n > MT_MESSAGE_MAX &&
 				       memchr(p->in, '\n', p->in_len + (size_t)n) == NULL)) {
 		(void)uv_read_stop(stream); /* always succeeds */

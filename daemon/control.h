@@ -32,8 +32,16 @@ void mt_reply_result(struct mt_reply *reply, json_t *result);
 /* `code` is a word for programs; see message.h for `message` and `next`. */
 void mt_reply_error(
 	struct mt_reply *reply, const char *code, const char *message, const char *next);
+/* The same although the change has been made: it is recorded like a success. Takes `result`, which
+ * may be NULL. */
+void mt_reply_made(struct mt_reply *reply, json_t *result, const char *code, const char *message,
+	const char *next);
 /* The same with a code that fits `err`. */
 void mt_reply_failure(struct mt_reply *reply, int err, const char *message, const char *next);
+/* For an answer that may be long in coming: `gone` is called, once, when the peer has left; it
+ * still answers the reply, which nobody hears then. */
+void mt_reply_on_gone(
+	struct mt_reply *reply, void (*gone)(struct mt_reply *reply, void *user), void *user);
 /* Who asked, by the kernel's word. */
 uid_t mt_reply_uid(const struct mt_reply *reply);
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <poll.h>
 #include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -97,4 +98,11 @@ int mt_control_identify(int fd, enum mt_rights *rights, uid_t *uid, pid_t *pid)
 out:
 	free(groups);
 	return rv;
+}
+
+bool mt_control_has_hung_up(int fd)
+{
+	struct pollfd look = {.fd = fd};
+
+	return poll(&look, 1, 0) == 1 && (look.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }

@@ -4,6 +4,7 @@
 #include "daemon/control.h"
 #include "proto/wire/err.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #define MT_ADMIN_GROUP "mytunnel"
@@ -23,3 +24,5 @@ enum mt_rights mt_control_rights(
 const char *mt_control_user(char *buf, uid_t uid);
 /* Asks the kernel about the peer of `fd` and decides; `*uid` and `*pid` are for the records. */
 int mt_control_identify(int fd, enum mt_rights *rights, uid_t *uid, pid_t *pid) MT_MUST_CHECK;
+/* Whether it has closed both directions: who shut down one may still want the answer. */
+bool mt_control_has_hung_up(int fd);

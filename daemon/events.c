@@ -121,6 +121,20 @@ void mt_events_add(struct mt_events *e, const char *event, json_t *fields)
 	}
 }
 
+/* A place is free at once when its reader leaves. */
+static void on_gone(struct mt_reply *reply, void *user)
+{
+	struct mt_events *e = user;
+
+	for (size_t i = 0; i < e->waiter_count; i++) {
+		if (e->waiters[i].reply == reply) {
+			e->waiters[i] = e->waiters[--e->waiter_count];
+			mt_reply_error(reply, "gone", "the reader has left", "");
+			return;
+		}
+	}
+}
+
 void mt_events_read(struct mt_events *e, int64_t after, bool wait, struct mt_reply *reply)
 {
 	if (!wait || after < e->last) {
@@ -138,6 +152,7 @@ void mt_events_read(struct mt_events *e, int64_t after, bool wait, struct mt_rep
 	e->waiters[e->waiter_count++] = (struct mt_event_waiter){.reply = reply,
 		.after = after,
 		.until_ms = uv_now(e->timer.loop) + MT_EVENT_WAIT_MS};
+	mt_reply_on_gone(reply, on_gone, e);
 }
 
 /* ---- from workers ---- */

@@ -390,7 +390,7 @@ void mt_appliance_stop(struct mt_appliance *a)
 	uv_close((uv_handle_t *)&a->certs, NULL);
 	uv_close((uv_handle_t *)&a->accounting, NULL);
 	save_accounts(a); /* the workers have ended: these are the last numbers */
-	uv_close((uv_handle_t *)&a->trial.timer, NULL);
+	mt_trial_end(a);
 	mt_store_close(a->store);
 	a->store = NULL;
 }

@@ -2,6 +2,7 @@
 #include "daemon/log.h"
 #include "daemon/lookup.h"
 #include "daemon/verbs.h"
+#include "daemon/verbs_stored.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -47,54 +48,6 @@ void mt_verb_access_list(struct mt_appliance *a, json_t *args, struct mt_reply *
 }
 
 /* ---- changes ---- */
-
-/* An answer that waits for the workers. */
-struct pending {
-	struct mt_reply *reply;
-	json_t *result;
-};
-
-static void published(void *user, bool cancelled)
-{
-	struct pending *p = user;
-
-	if (cancelled) {
-		json_decref(p->result);
-		mt_reply_error(p->reply, "stopping", "stored, but the daemon is stopping", "");
-	} else {
-		mt_reply_result(p->reply, p->result);
-	}
-	free(p);
-}
-
-/* Takes `result`; answers once every worker works by the rules of the store. */
-static void publish(struct mt_appliance *a, struct mt_reply *reply, bool keep, json_t *result)
-{
-	struct pending *p = calloc(1, sizeof(*p));
-	struct mt_publication next;
-	char why[MT_WHY_MAX] = "out of memory";
-	char message[MT_WHY_MAX + 64];
-	int rv = -ENOMEM;
-
-	if (p != NULL) {
-		p->reply = reply;
-		p->result = result;
-		rv = mt_appliance_prepare(a, &next, &a->settings, false, why, sizeof(why));
-	}
-	if (rv == 0) {
-		if (keep && next.snapshot->rules != a->snapshot->rules) {
-			mt_rules_set_keep(next.snapshot->rules);
-		}
-		rv = mt_appliance_commit(a, &next, published, p);
-	}
-	if (rv != 0) {
-		(void)snprintf(message, sizeof(message), "stored, but not yet in force: %s", why);
-		mt_log(MT_LOG_ERROR, "publish_failed", MT_LOG_TEXT("error", why));
-		free(p);
-		json_decref(result);
-		mt_reply_failure(reply, rv, message, "restart the daemon");
-	}
-}
 
 static void refuse(struct mt_reply *reply, int rv, const char *why)
 {
@@ -150,7 +103,7 @@ void mt_verb_access_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 	}
 	mt_log(MT_LOG_INFO, "access_rule_added", MT_LOG_NUMBER("number", (uint64_t)number),
 		MT_LOG_TEXT("rule", mt_rule_format(&rule, canonical, sizeof(canonical))));
-	publish(a, reply, keep, changed_json(a, number, &rule, keep));
+	mt_stored_publish(a, reply, false, keep, changed_json(a, number, &rule, keep));
 }
 
 void mt_verb_access_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
@@ -168,7 +121,7 @@ void mt_verb_access_remove(struct mt_appliance *a, json_t *args, struct mt_reply
 	mt_rule_format(&rule, text, sizeof(text));
 	mt_log(MT_LOG_INFO, "access_rule_removed", MT_LOG_NUMBER("number", (uint64_t)number),
 		MT_LOG_TEXT("rule", text));
-	publish(a, reply, keep,
+	mt_stored_publish(a, reply, false, keep,
 		json_pack("{s:I, s:s, s:b}", "number", (json_int_t)number, "rule", text, "kept",
 			keep));
 }

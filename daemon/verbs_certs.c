@@ -2,6 +2,7 @@
 #include "daemon/log.h"
 #include "daemon/publish.h"
 #include "daemon/verbs.h"
+#include "daemon/verbs_stored.h"
 #include "proto/wire/encode.h"
 #include "store/pki.h"
 
@@ -73,54 +74,21 @@ void mt_verb_cert_show(struct mt_appliance *a, json_t *args, struct mt_reply *re
 	mt_reply_failure(reply, rv, mt_strerror(rv), "");
 }
 
-/* An answer that waits for the workers. */
-struct import {
-	struct mt_reply *reply;
-	json_t *result;
-};
-
-static void imported(void *user, bool cancelled)
-{
-	struct import *i = user;
-
-	if (cancelled) {
-		json_decref(i->result);
-		mt_reply_error(i->reply, "stopping", "stored, but the daemon is stopping", "");
-	} else {
-		mt_reply_result(i->reply, i->result);
-	}
-	free(i);
-}
-
 /* Publishes what is stored; the answer shows the certificate that `chain` begins with. */
 static void put_in_force(struct mt_appliance *a, struct mt_reply *reply, const char *which,
 	const char *event, const char *chain)
 {
-	struct import *pending = calloc(1, sizeof(*pending));
 	char user[MT_USER_TEXT_MAX];
-	char why[MT_WHY_MAX] = "out of memory";
-	char message[MT_WHY_MAX + 64];
 	struct mt_cert_info info;
-	int rv = -ENOMEM;
+	json_t *result = NULL;
 
 	mt_events_add(&a->events, event,
 		json_pack("{s:s}", "by", mt_control_user(user, mt_reply_uid(reply))));
-	if (pending != NULL) {
-		pending->reply = reply;
-		if (mt_pki_describe(chain, &info) == 0) {
-			pending->result = json_pack("{s:o}", "certificate",
-				cert_json(which, &info, strcmp(which, "imported") != 0));
-		}
-		rv = mt_appliance_republish(a, true, imported, pending, why, sizeof(why));
+	if (mt_pki_describe(chain, &info) == 0) {
+		result = json_pack("{s:o}", "certificate",
+			cert_json(which, &info, strcmp(which, "imported") != 0));
 	}
-	if (rv != 0) {
-		(void)snprintf(message, sizeof(message), "stored, but not yet in force: %s", why);
-		if (pending != NULL) {
-			json_decref(pending->result);
-			free(pending);
-		}
-		mt_reply_failure(reply, rv, message, "restart the daemon");
-	}
+	mt_stored_publish(a, reply, true, false, result);
 }
 
 void mt_verb_cert_import(struct mt_appliance *a, json_t *args, struct mt_reply *reply)

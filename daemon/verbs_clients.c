@@ -4,6 +4,7 @@
 #include "daemon/enrol.h"
 #include "daemon/log.h"
 #include "daemon/verbs.h"
+#include "daemon/verbs_stored.h"
 #include "proto/quic/identity.h"
 #include "proto/wire/encode.h"
 #include "proto/wire/profile.h"
@@ -14,46 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-/* An answer that waits for the workers. */
-struct pending {
-	struct mt_reply *reply;
-	json_t *result;
-};
-
-static void published(void *user, bool cancelled)
-{
-	struct pending *p = user;
-
-	if (cancelled) {
-		json_decref(p->result);
-		mt_reply_error(p->reply, "stopping", "stored, but the daemon is stopping", "");
-	} else {
-		mt_reply_result(p->reply, p->result);
-	}
-	free(p);
-}
-
-void mt_client_publish(struct mt_appliance *a, struct mt_reply *reply, json_t *result)
-{
-	struct pending *p = calloc(1, sizeof(*p));
-	char why[MT_WHY_MAX] = "out of memory";
-	char message[MT_WHY_MAX + 64];
-	int rv = -ENOMEM;
-
-	if (p != NULL) {
-		p->reply = reply;
-		p->result = result;
-		rv = mt_appliance_republish(a, false, published, p, why, sizeof(why));
-	}
-	if (rv != 0) {
-		(void)snprintf(message, sizeof(message), "stored, but not yet in force: %s", why);
-		mt_log(MT_LOG_ERROR, "publish_failed", MT_LOG_TEXT("error", why));
-		free(p);
-		json_decref(result);
-		mt_reply_failure(reply, rv, message, "restart the daemon");
-	}
-}
 
 /* The pin of the appliance's authority, which ends the server's chain. */
 static int read_pin(struct mt_appliance *a, uint8_t pin[MT_PIN_LEN])
@@ -195,7 +156,7 @@ void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 	mt_log(MT_LOG_INFO, "client_added", MT_LOG_TEXT("client", name));
 	result = added_json(a, &client, uri, warning);
 	mt_wipe(uri, sizeof(uri));
-	mt_client_publish(a, reply, result);
+	mt_stored_publish(a, reply, false, false, result);
 }
 
 struct list {
@@ -265,7 +226,8 @@ void mt_verb_client_revoke(struct mt_appliance *a, json_t *args, struct mt_reply
 		return;
 	}
 	mt_log(MT_LOG_INFO, "client_revoked", MT_LOG_TEXT("client", name));
-	mt_client_publish(a, reply, json_pack("{s:o}", "client", mt_client_json(a, &client)));
+	mt_stored_publish(
+		a, reply, false, false, json_pack("{s:o}", "client", mt_client_json(a, &client)));
 }
 
 void mt_verb_client_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
@@ -279,5 +241,6 @@ void mt_verb_client_remove(struct mt_appliance *a, json_t *args, struct mt_reply
 		return;
 	}
 	mt_log(MT_LOG_INFO, "client_removed", MT_LOG_TEXT("client", name));
-	mt_client_publish(a, reply, json_pack("{s:o}", "client", mt_client_json(a, &client)));
+	mt_stored_publish(
+		a, reply, false, false, json_pack("{s:o}", "client", mt_client_json(a, &client)));
 }

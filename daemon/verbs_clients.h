@@ -9,7 +9,5 @@
 
 /* A client as its verbs answer it, with what it has used up to now; NULL without memory. */
 json_t *mt_client_json(struct mt_appliance *a, const struct mt_store_client *client);
-/* Takes `result`; answers once every worker knows the clients of the store. */
-void mt_client_publish(struct mt_appliance *a, struct mt_reply *reply, json_t *result);
 /* Answers that a client could not be found or changed. */
 void mt_client_refuse(struct mt_appliance *a, struct mt_reply *reply, int err, const char *name);

@@ -2,6 +2,7 @@
 #include "daemon/log.h"
 #include "daemon/verbs.h"
 #include "daemon/verbs_clients.h"
+#include "daemon/verbs_stored.h"
 #include "proto/wire/encode.h"
 
 #include <errno.h>
@@ -119,7 +120,8 @@ void mt_verb_client_set(struct mt_appliance *a, json_t *args, struct mt_reply *r
 		return;
 	}
 	mt_log(MT_LOG_INFO, "client_changed", MT_LOG_TEXT("client", name));
-	mt_client_publish(a, reply, json_pack("{s:o}", "client", mt_client_json(a, &client)));
+	mt_stored_publish(
+		a, reply, false, false, json_pack("{s:o}", "client", mt_client_json(a, &client)));
 }
 
 static void enable(struct mt_appliance *a, json_t *args, struct mt_reply *reply, bool enabled)
@@ -135,7 +137,8 @@ static void enable(struct mt_appliance *a, json_t *args, struct mt_reply *reply,
 	}
 	mt_log(MT_LOG_INFO, enabled ? "client_enabled" : "client_disabled",
 		MT_LOG_TEXT("client", name));
-	mt_client_publish(a, reply, json_pack("{s:o}", "client", mt_client_json(a, &client)));
+	mt_stored_publish(
+		a, reply, false, false, json_pack("{s:o}", "client", mt_client_json(a, &client)));
 }
 
 void mt_verb_client_enable(struct mt_appliance *a, json_t *args, struct mt_reply *reply)

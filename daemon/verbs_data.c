@@ -138,12 +138,12 @@ static void on_restored(void *user, bool cancelled)
 	struct mt_restore *r = user;
 
 	if (cancelled) {
-		json_decref(r->result);
-		mt_reply_error(r->reply, "stopping", "restored, but the daemon is stopping", "");
+		mt_reply_made(r->reply, r->result, "stopping",
+			"restored, but the daemon is stopping", "");
 	} else if (json_object_set_new(r->result, "clients",
 			   json_integer((json_int_t)r->appliance->snapshot->client_count)) != 0) {
-		json_decref(r->result);
-		mt_reply_result(r->reply, NULL);
+		mt_reply_made(r->reply, r->result, "failed",
+			"restored, but out of memory for the answer", "mytunnelctl status");
 	} else {
 		mt_reply_result(r->reply, r->result);
 	}
@@ -254,9 +254,16 @@ void mt_verb_restore_finish(struct mt_appliance *a, json_t *args, struct mt_repl
 			mt_appliance_retry(a); /* its addresses may be free ones */
 		}
 	} else {
-		json_decref(r != NULL ? r->result : NULL);
+		json_t *result = r != NULL ? r->result : NULL;
+
 		free(r);
-		mt_reply_failure(reply, rv, why, next);
+		if (rv == MT_E_AGAIN) {
+			mt_log(MT_LOG_INFO, "database_restored");
+			mt_reply_made(reply, result, "failed", why, next);
+		} else {
+			json_decref(result);
+			mt_reply_failure(reply, rv, why, next);
+		}
 	}
 }
 

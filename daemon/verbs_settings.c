@@ -112,6 +112,7 @@ struct pending {
 	struct mt_appliance *a;
 	struct mt_reply *reply;
 	json_t *result;
+	bool trial;
 };
 
 /* A daemon that could not listen takes new addresses at once; the answer says whether that helped.
@@ -131,8 +132,14 @@ static void changed(void *user, bool cancelled)
 	struct pending *p = user;
 
 	if (cancelled) {
-		json_decref(p->result);
-		mt_reply_error(p->reply, "stopping", "stored, but the daemon is stopping", "");
+		mt_reply_made(p->reply, p->result, "stopping",
+			p->trial ? "the daemon is stopping: it starts with the old values"
+				 : "stored, but the daemon is stopping: it is in force at the next "
+				   "start",
+			"");
+	} else if (p->result == NULL) {
+		mt_reply_made(p->reply, NULL, "failed", "done, but out of memory for the answer",
+			"mytunnelctl get --changed");
 	} else {
 		if (p->a->worker_count == 0) {
 			try_again(p->a, p->result);
@@ -222,10 +229,16 @@ static void apply(
 	change->uid = mt_reply_uid(reply);
 	rv = read_trial(args, &change->trial_s, why, sizeof(why));
 	if (rv == 0) {
-		*p = (struct pending){.a = a, .reply = reply, .result = result_json(a, change)};
+		*p = (struct pending){.a = a,
+			.reply = reply,
+			.result = result_json(a, change),
+			.trial = change->trial_s != 0};
 		rv = mt_change_apply(a, change, changed, p, why, sizeof(why), next, sizeof(next));
 	}
-	if (rv != 0) {
+	if (rv == MT_E_AGAIN) {
+		mt_reply_made(reply, p->result, "failed", why, next);
+		free(p);
+	} else if (rv != 0) {
 		json_decref(p->result);
 		free(p);
 		mt_reply_failure(reply, rv, why, next);

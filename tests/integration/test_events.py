@@ -89,6 +89,37 @@ def test_bounds():
             sock.close()
 
 
+def test_departed_readers():
+    """Whoever leaves gives its place back at once; who shut down its own side still hears."""
+    with Server() as server:
+        with ask(server, after=0) as sock:
+            last = json.loads(read_line(sock))["result"]["last"]
+        for _ in range(3):
+            waiting = [ask(server, after=last, wait=True) for _ in range(16)]
+            with ask(server, after=last, wait=True) as one_more:
+                assert "busy" in read_line(one_more)
+            for sock in waiting:
+                sock.close()
+
+            def place():
+                sock = ask(server, after=last, wait=True)
+                sock.settimeout(0.3)
+                try:
+                    return None if sock.recv(1 << 16) else sock
+                except TimeoutError:
+                    return sock
+            wait_until(place, timeout=3, what="a place").close()
+        with ask(server, after=last, wait=True) as half, ask(server, after=last, wait=True) as more:
+            half.shutdown(socket.SHUT_WR)
+            more.sendall(b'{"verb": "version"}\n')  # before its answer
+            server.ctl("set", "logging.level", "debug")
+            assert "logging.level" in read_line(half)
+            lines = read_line(more)
+            while lines.count("\n") < 2:
+                lines += read_line(more)
+            assert "logging.level" in lines and "version" in lines.splitlines()[1], lines
+
+
 def ask_set(server, key, value):
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(30)

@@ -470,6 +470,17 @@ def test_confirm():
         assert events(server, "setting_reverted")[-1]["key"] == key
         assert server.ctl("confirm", check=False).returncode == 1
 
+        def reverts():
+            rows = server.json("audit")["entries"]
+            return [e["detail"]["changes"][key] for e in rows if e["verb"] == "revert"]
+
+        assert reverts() == [["777", "100000"]], "the trail says who is right"
+        server.ctl("set", key, "778", "--confirm", "5m")
+        server.process.stop()
+        server.start()
+        assert server.ctl("get", key).stdout.strip() == "100000"
+        assert reverts()[1:] == [["778", "100000"]], "an orderly end is recorded as well"
+
         server.ctl("set", key, "777", "--confirm", "5m")
         server.process.kill()
         server.start()
