@@ -296,6 +296,7 @@ INSTALL_BIN := $(DESTDIR)$(PREFIX)/bin
 INSTALL_SBIN := $(DESTDIR)$(PREFIX)/sbin
 INSTALL_MAN := $(DESTDIR)$(PREFIX)/share/man
 INSTALL_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+INSTALL_SHARE := $(DESTDIR)$(PREFIX)/share/mytunnel
 INSTALL_LIB := $(DESTDIR)$(PREFIX)/lib
 UNIT_DIR ?= $(PREFIX)/lib/systemd/system
 INSTALL_UNITS := $(DESTDIR)$(UNIT_DIR)
@@ -308,7 +309,7 @@ install: all
 	install -d $(INSTALL_BIN) $(INSTALL_SBIN) $(INSTALL_MAN)/man1 $(INSTALL_MAN)/man7 \
 		$(INSTALL_MAN)/man8 \
 		$(INSTALL_COMPLETIONS) $(INSTALL_UNITS) $(INSTALL_LIB)/systemd/user \
-		$(addprefix $(INSTALL_LIB)/,$(sort $(dir $(SYSTEM_FILES))))
+		$(INSTALL_SHARE) $(addprefix $(INSTALL_LIB)/,$(sort $(dir $(SYSTEM_FILES))))
 	install -m 755 $(BUILD)/mytunneld $(INSTALL_SBIN)/mytunneld
 	install -m 755 $(BUILD)/mytunnelctl $(INSTALL_BIN)/mytunnelctl
 	install -m 755 $(BUILD)/mytunnel $(INSTALL_BIN)/mytunnel
@@ -317,6 +318,8 @@ install: all
 	install -m 644 web/mytunnel-http.7 $(INSTALL_MAN)/man7/mytunnel-http.7
 	install -m 644 client/mytunnel.1 $(INSTALL_MAN)/man1/mytunnel.1
 	install -m 644 completions/mytunnelctl $(INSTALL_COMPLETIONS)/mytunnelctl
+	install -m 644 web/monitoring/alerts.yml web/monitoring/grafana.json $(INSTALL_SHARE)
+	install -m 644 web/ui/vendor/uPlot/LICENSE $(INSTALL_SHARE)/uPlot.txt
 	sed 's,@SBINDIR@,$(PREFIX)/sbin,' daemon/systemd/mytunnel.service.in \
 		>$(INSTALL_UNITS)/mytunnel.service
 	sed 's,@BINDIR@,$(PREFIX)/bin,' client/mytunnel@.service.in \
@@ -331,8 +334,8 @@ uninstall:
 	rm -f $(INSTALL_SBIN)/mytunneld $(INSTALL_BIN)/mytunnelctl $(INSTALL_BIN)/mytunnel \
 		$(INSTALL_MAN)/man8/mytunneld.8 $(INSTALL_MAN)/man8/mytunnelctl.8 \
 		$(INSTALL_MAN)/man7/mytunnel-http.7 $(INSTALL_MAN)/man1/mytunnel.1 \
-		$(INSTALL_COMPLETIONS)/mytunnelctl \
-		$(INSTALL_UNITS)/mytunnel.service \
+		$(INSTALL_COMPLETIONS)/mytunnelctl $(addprefix $(INSTALL_SHARE)/,alerts.yml \
+		grafana.json uPlot.txt) $(INSTALL_UNITS)/mytunnel.service \
 		$(INSTALL_LIB)/systemd/user/mytunnel@.service \
 		$(addprefix $(INSTALL_LIB)/,$(SYSTEM_FILES))
 

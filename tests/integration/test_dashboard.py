@@ -60,6 +60,7 @@ def test_policy():
             policy = dict(
                 part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
             assert policy["default-src"] == "'none'" and policy["frame-ancestors"] == "'none'"
+            assert policy.pop("require-trusted-types-for") == "'script'"
             assert set(policy.values()) <= {"'none'", "'self'"}, policy
             assert headers["X-Content-Type-Options"] == "nosniff"
             assert headers["Referrer-Policy"] == "no-referrer"

@@ -101,13 +101,15 @@ class Story:
 
     def values(self):
         server = self.servers["server"]
+        metrics = server.status()["http"]["address"] if server.process.alive() else ""
         return {
             "server": self.folders["server"],
             "proxy": f"127.0.0.1:{self.client_port()}" if self.client else "",
             "page": f"127.0.0.1:{self.page.port}",
             "page_port": str(self.page.port),
             "letsencrypt": os.path.join(self.root, "letsencrypt"),
-            "metrics": server.status()["http"]["address"] if server.process.alive() else "",
+            "metrics": metrics,
+            "metrics_port": metrics.rpartition(":")[2],
             "pid": str(server.process.pid),
         }
 
@@ -146,6 +148,9 @@ class Story:
             yield command, done.stdout
 
     def connect(self, commands):
+        """The client of the laptop; another one before it ends."""
+        if self.client:
+            self.client.stop(expected=None)
         self.client = Process(self.shell("laptop", "exec " + self.replaced(commands)),
                               self.root, "laptop")
         self.client.wait_line(r"(?i)(?<!dis)(?<!not )\bconnected\b")
@@ -184,7 +189,7 @@ def tell(story, text):
         if place == "sh laptop background":
             story.connect(commands)
             continue
-        if "access add allow" in commands:
+        if "access add allow" in commands and "10.1.0.0/16" in commands:
             server.ctl("set", "access.allow_private", "off")
             assert fetch(story).returncode != 0, "a private network is closed without a rule"
         if place == "sh new-server":
