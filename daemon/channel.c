@@ -27,7 +27,7 @@ static int send_message(struct mt_channel *ch, const struct mt_channel_message *
 	return mt_stream_send(ch->stream, buf, len);
 }
 
-static int send_hello(struct mt_channel *ch, uint32_t max_streams)
+static int send_hello(struct mt_channel *ch, uint32_t max_streams, uint64_t trace)
 {
 	const struct mt_channel_message hello = {
 		.type = MT_CHANNEL_HELLO,
@@ -35,6 +35,7 @@ static int send_hello(struct mt_channel *ch, uint32_t max_streams)
 		.capabilities = MT_CAP_EXTENDED_UDP | MT_CAP_UDP_STREAM,
 		.max_streams = max_streams,
 		.max_sessions = MT_RELAY_SESSIONS_MAX,
+		.trace = trace,
 		.text = AGENT,
 		.text_len = sizeof(AGENT) - 1,
 	};
@@ -142,7 +143,7 @@ static const struct mt_stream_handler handler = {
 };
 
 int mt_channel_open(struct mt_channel **out, struct mt_env *env, struct mt_stream *stream,
-	uint32_t max_streams, const struct mt_channel_events *events)
+	uint32_t max_streams, uint64_t trace, const struct mt_channel_events *events)
 {
 	const uint8_t ok = MT_STATUS_OK;
 	struct mt_channel *ch = mt_mem_calloc(env->mem, sizeof(*ch));
@@ -156,7 +157,7 @@ int mt_channel_open(struct mt_channel **out, struct mt_env *env, struct mt_strea
 	ch->events = *events;
 	rv = mt_stream_send(stream, &ok, 1);
 	if (rv == 0) {
-		rv = send_hello(ch, max_streams);
+		rv = send_hello(ch, max_streams, trace);
 	}
 	if (rv < 0) {
 		mt_mem_release(env->mem, ch);

@@ -23,7 +23,7 @@ struct mt_channel_events {
  * The caller then calls mt_channel_read once for what has arrived already.
  */
 int mt_channel_open(struct mt_channel **out, struct mt_env *env, struct mt_stream *stream,
-	uint32_t max_streams, const struct mt_channel_events *events) MT_MUST_CHECK;
+	uint32_t max_streams, uint64_t trace, const struct mt_channel_events *events) MT_MUST_CHECK;
 /* Reads what is there; on_end may come from inside. */
 void mt_channel_read(struct mt_channel *ch);
 /* Says so with a status and ends a stream that asks for a second channel; taken. */

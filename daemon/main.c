@@ -207,9 +207,14 @@ int main(int argc, char **argv)
 		fprintf(stderr, "mytunneld: the event loop: %s\n", mt_strerror(rv));
 		return EXIT_FAILURE;
 	}
+	rv = mt_log_start();
+	if (rv != 0) {
+		mt_log(MT_LOG_WARN, "log_without_queue", MT_LOG_TEXT("error", mt_strerror(rv)));
+	}
 	mt_log(MT_LOG_INFO, "starting", MT_LOG_TEXT("version", MT_VERSION),
 		MT_LOG_TEXT("state", options.state_dir));
 	status = run(&loop, &options);
 	(void)uv_loop_close(&loop); /* nothing is left in it but after failures at start */
+	mt_log_stop();
 	return status;
 }

@@ -1,5 +1,8 @@
 #include "daemon/opening.h"
 
+#include "daemon/access_log.h"
+#include "daemon/failure.h"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,18 +18,24 @@ struct mt_access_request mt_opening_request(const struct mt_opening *o)
 	};
 }
 
-static void count_failure(struct mt_opening *o, int err)
+static void note_failure(struct mt_opening *o, int err)
 {
+	o->under_way = false;
 	mt_count(err == MT_E_DENIED ? &o->env->counters->tunnels_refused
 				    : &o->env->counters->tunnels_failed,
 		1);
+	mt_tunnel_trace_failed(&o->trace, err);
+	mt_access_log_failed(o, mt_failure_text(err));
 }
 
 static void finish(struct mt_opening *o, int err, int fd, const struct mt_addr *addr)
 {
 	mt_deadline_cancel(&o->deadline);
-	if (err < 0 && err != -ECONNRESET) {
-		count_failure(o, err);
+	o->under_way = false;
+	if (err == 0) {
+		mt_tunnel_trace_connected(&o->trace, addr);
+	} else if (err != -ECONNRESET) {
+		note_failure(o, err);
 	}
 	o->on_done(o, err, fd, addr);
 }
@@ -58,6 +67,7 @@ static int start_connect(struct mt_opening *o, const struct mt_addr *addrs, size
 	};
 
 	mt_deadline_cancel(&o->deadline);
+	mt_tunnel_trace_resolved(&o->trace);
 	return mt_connect_start(&o->connect, &config);
 }
 
@@ -83,19 +93,13 @@ static void on_deadline(struct mt_deadline *deadline)
 }
 
 /* Asks the rules, then the resolver: 0 and the addresses, MT_E_AGAIN, or why not. */
-static int look_up(struct mt_opening *o, const struct mt_request *request,
-	const struct mt_addr **addrs, size_t *count)
+static int look_up(struct mt_opening *o, const struct mt_addr **addrs, size_t *count)
 {
 	struct mt_access_request ask;
 	int rv;
 
-	o->name = mt_mem_alloc(o->env->mem, request->host_len);
-	if (o->name == NULL) {
-		mt_count(&o->env->counters->errors, 1);
-		return -ENOMEM;
-	}
-	memcpy(o->name, request->host, request->host_len);
-	o->name_len = request->host_len;
+	o->name = o->host;
+	o->name_len = o->host_len;
 	ask = mt_opening_request(o);
 	rv = mt_access_check_name(o->env->snapshot, &ask, NULL);
 	if (rv == 0) {
@@ -117,11 +121,20 @@ int mt_opening_start(struct mt_opening *o, const struct mt_request *request)
 		mt_count(&o->env->counters->requests_malformed, 1);
 		return rv;
 	}
+	o->host = mt_mem_alloc(o->env->mem, request->host_len);
+	if (o->host == NULL) {
+		mt_count(&o->env->counters->errors, 1);
+		return -ENOMEM;
+	}
+	memcpy(o->host, request->host, request->host_len);
+	o->host_len = request->host_len;
 	o->resolve.on_done = on_resolved;
 	o->deadline.on_due = on_deadline;
 	o->port = request->port;
+	o->under_way = true;
+	mt_tunnel_trace_start(&o->trace, o->host, o->host_len, o->port);
 	if (kind == MT_HOST_NAME) {
-		rv = look_up(o, request, &addrs, &count);
+		rv = look_up(o, &addrs, &count);
 		if (rv == MT_E_AGAIN) {
 			mt_deadline_set(&o->env->deadlines, &o->deadline, MT_CONNECT_TIMEOUT_MS);
 			return 0;
@@ -131,21 +144,26 @@ int mt_opening_start(struct mt_opening *o, const struct mt_request *request)
 		rv = start_connect(o, addrs, count);
 	}
 	if (rv < 0) {
-		count_failure(o, rv);
+		note_failure(o, rv);
 	}
 	return rv;
 }
 
 void mt_opening_deinit(struct mt_opening *o)
 {
+	if (o->under_way) {
+		o->under_way = false;
+		mt_access_log_failed(o, "cancelled");
+	}
 	mt_deadline_cancel(&o->deadline);
 	mt_resolve_cancel(&o->resolve);
 	if (o->connect != NULL) {
 		mt_connect_cancel(o->connect);
 		o->connect = NULL;
 	}
-	if (o->name != NULL) {
-		mt_mem_release(o->env->mem, o->name);
+	if (o->host != NULL) {
+		mt_mem_release(o->env->mem, o->host);
+		o->host = NULL;
 		o->name = NULL;
 	}
 }

@@ -4,6 +4,7 @@
 #include "daemon/relay_stream.h"
 #include "proto/wire/settings.h"
 
+#include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -82,8 +83,8 @@ static void on_channel(void *user, struct mt_stream *stream)
 	int64_t max_streams =
 		mt_settings_int(&s->env->snapshot->settings, MT_SET_QUIC_MAX_STREAMS_PER_CONN);
 
-	if (s->channel != NULL ||
-		mt_channel_open(&s->channel, s->env, stream, (uint32_t)max_streams, &events) < 0) {
+	if (s->channel != NULL || mt_channel_open(&s->channel, s->env, stream,
+					  (uint32_t)max_streams, s->tunnels.trace, &events) < 0) {
 		mt_count(&s->env->counters->channel_errors, 1);
 		mt_channel_refuse(stream);
 		return;
@@ -179,6 +180,18 @@ static void on_udp_stream(void *user, struct mt_stream *stream)
 	}
 }
 
+/* Never 0, which stands for none on the wire. Without random bytes it is not unique, which costs
+ * nothing but convenience. */
+static uint64_t new_trace(void)
+{
+	uint64_t trace = 0;
+
+	if (gnutls_rnd(GNUTLS_RND_NONCE, &trace, sizeof(trace)) != 0 || trace == 0) {
+		trace = 1;
+	}
+	return trace;
+}
+
 struct mt_session *mt_session_new(
 	struct mt_env *env, struct mt_session_list *list, struct mt_conn *conn)
 {
@@ -201,6 +214,7 @@ struct mt_session *mt_session_new(
 	mt_tunnels_init(&s->tunnels, env, s->client, on_channel, s);
 	s->tunnels.on_udp = on_udp_stream;
 	s->tunnels.rate = s->rate;
+	s->tunnels.trace = new_trace();
 	/* The rules may have changed since the handshake; mt_session_recheck then ends it. */
 	(void)take_identity(s, mt_conn_fingerprint(conn));
 	LIST_INSERT_HEAD(list, s, of_worker);

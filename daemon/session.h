@@ -31,10 +31,10 @@ struct mt_session {
 	int64_t expires_at;           /* Unix seconds; 0: never */
 	char client[MT_NAME_MAX + 1]; /* empty without identity */
 	int64_t connected_at;         /* Unix seconds */
-	struct mt_tunnels tunnels;
-	struct mt_relay *relay;     /* NULL before the first datagram */
-	struct mt_channel *channel; /* NULL: none */
-	bool closing;               /* nothing new is accepted */
+	struct mt_tunnels tunnels;    /* its `trace` is the connection's trace id */
+	struct mt_relay *relay;       /* NULL before the first datagram */
+	struct mt_channel *channel;   /* NULL: none */
+	bool closing;                 /* nothing new is accepted */
 	uint64_t close_code;
 	char close_reason[64];
 	struct mt_deadline farewell;

@@ -1,8 +1,8 @@
 #include "daemon/tunnel.h"
 
 #include "daemon/access.h"
+#include "daemon/access_log.h"
 #include "daemon/front.h"
-#include "daemon/log.h"
 #include "daemon/opening.h"
 #include "proto/io/pump.h"
 #include "proto/wire/addr.h"
@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SWEEP_MS 250 /* how often the payload counters catch up with running pumps */
@@ -42,44 +41,22 @@ struct mt_tunnel {
 	struct mt_deadline deadline;
 	struct mt_pump *pump;
 	struct mt_addr target;
-	uint64_t connected_ms;
 	char client[MT_NAME_MAX + 1]; /* once the connection has gone */
 	uint64_t counted_in;          /* payload that the worker's counters know of */
 	uint64_t counted_out;
 };
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/* The line of the access log for a tunnel that was connected and has ended. */
 static void log_access(const struct mt_tunnel *t, const char *reason)
 {
-	char text[MT_ADDR_TEXT_MAX];
-	char target[MT_HOST_MAX + 8];
-
-	if (!t->env->snapshot->log_access) {
-		return;
-	}
-	(void)mt_addr_format(&t->target, text, sizeof(text));
-	(void)snprintf(target, sizeof(target), "%.*s:%u", (int)t->opening.name_len,
-		t->opening.name != NULL ? t->opening.name : "",
-		t->opening.port); /* a port has five digits at most */
-	const struct mt_log_field fields[] = {
-		MT_LOG_TEXT("client", t->set != NULL ? t->set->client : t->client),
-		MT_LOG_TEXT("target", t->opening.name != NULL ? target : text),
-		MT_LOG_TEXT("address", text),
-		MT_LOG_NUMBER("bytes_received", t->counted_in),
-		MT_LOG_NUMBER("bytes_sent", t->counted_out),
-		MT_LOG_NUMBER("duration_ms", now_ms() - t->connected_ms),
-		MT_LOG_TEXT("reason", reason),
+	const struct mt_access_end end = {
+		.client = t->set != NULL ? t->set->client : t->client,
+		.target = &t->target,
+		.bytes_received = t->counted_in,
+		.bytes_sent = t->counted_out,
+		.reason = reason,
 	};
 
-	mt_log_record("tunnel_closed", fields, sizeof(fields) / sizeof(fields[0]));
+	mt_access_log_closed(&t->opening, &end);
 }
 
 static void set_active(struct mt_env *env, uint64_t change)
@@ -162,6 +139,24 @@ static void refuse(struct mt_tunnel *t, enum mt_status status)
 	give_up(t, MT_APP_NONE);
 }
 
+static const char *end_reason(const struct mt_pump_result *result)
+{
+	if (result->err == 0) {
+		return "done";
+	}
+	if (result->err != MT_E_RESET) {
+		return mt_app_code_text(MT_APP_TARGET_RESET);
+	}
+	return result->app_code != MT_APP_NONE ? "client reset" : "connection lost";
+}
+
+static void on_first_byte(void *user)
+{
+	struct mt_tunnel *t = user;
+
+	mt_tunnel_trace_first_byte(&t->opening.trace);
+}
+
 static void on_pump_end(struct mt_pump *pump, const struct mt_pump_result *result, void *user)
 {
 	struct mt_tunnel *t = user;
@@ -171,7 +166,7 @@ static void on_pump_end(struct mt_pump *pump, const struct mt_pump_result *resul
 	if (result->err != 0) {
 		mt_count(&t->env->counters->tunnels_reset, 1);
 	}
-	log_access(t, result->err == 0 ? "done" : "reset");
+	log_access(t, end_reason(result));
 	free_tunnel(t);
 }
 
@@ -188,6 +183,7 @@ static void start_pump(struct mt_tunnel *t, int fd)
 		.stream = t->stream,
 		.fd = fd,
 		.on_end = on_pump_end,
+		.on_first_byte = on_first_byte,
 		.user = t,
 		.mem = t->env->mem,
 	};
@@ -201,11 +197,11 @@ static void start_pump(struct mt_tunnel *t, int fd)
 		if (rv != MT_E_CLOSED) {
 			mt_count(&t->env->counters->errors, 1);
 		}
+		log_access(t, rv == MT_E_CLOSED ? "client reset" : "resources");
 		give_up(t, MT_APP_LIMIT);
 		return;
 	}
 	t->stage = STAGE_PUMP;
-	t->connected_ms = now_ms();
 	mt_count(&t->env->counters->tunnels_opened, 1);
 	set_active(t->env, 1);
 }
@@ -218,6 +214,7 @@ static void cut_after_status(struct mt_tunnel *t)
 	mt_count(&t->env->counters->tunnels_opened, 1);
 	mt_count(&t->env->counters->tunnels_reset, 1);
 	t->stage = STAGE_CUT;
+	log_access(t, mt_app_code_text(MT_APP_TARGET_RESET));
 	if (mt_stream_send(t->stream, &ok, 1) < 0) {
 		give_up(t, MT_APP_TARGET_RESET);
 		return;
@@ -229,12 +226,14 @@ static void on_opened(struct mt_opening *o, int err, int fd, const struct mt_add
 {
 	struct mt_tunnel *t = (struct mt_tunnel *)((char *)o - offsetof(struct mt_tunnel, opening));
 
+	if (addr != NULL) {
+		t->target = *addr;
+	}
 	if (err == -ECONNRESET) {
 		cut_after_status(t);
 	} else if (err < 0) {
 		refuse(t, mt_status_from_error(err));
 	} else {
-		t->target = *addr;
 		start_pump(t, fd);
 	}
 }
@@ -249,6 +248,9 @@ static void start_request(struct mt_tunnel *t, const struct mt_request *request)
 	t->opening.env = t->env;
 	t->opening.client = t->set->client;
 	t->opening.on_done = on_opened;
+	t->opening.trace = (struct mt_tunnel_trace){.connection = t->set->trace,
+		.stream = mt_stream_id(t->stream),
+		.transport = "quic"};
 	rv = mt_opening_start(&t->opening, request);
 	if (rv < 0) {
 		refuse(t, mt_status_from_error(rv));

@@ -19,6 +19,7 @@ struct mt_tunnel;
 struct mt_tunnels {
 	struct mt_env *env;
 	struct mt_tunnel_list list;
+	uint64_t trace;             /* of the connection; set by its owner */
 	const char *client;         /* its name, empty without identity; borrowed */
 	struct mt_account *account; /* of new tunnels; borrowed, NULL without identity */
 	struct mt_rate *rate;       /* of the connection; borrowed */

@@ -175,6 +175,9 @@ static void move_up(struct mt_pump *p)
 			mt_stream_send_fin(p->cfg.stream);
 		} else if (got > 0) {
 			moved += (size_t)got;
+			if (p->result.bytes_to_stream == 0 && p->cfg.on_first_byte != NULL) {
+				p->cfg.on_first_byte(p->cfg.user);
+			}
 			p->result.bytes_to_stream += (uint64_t)got;
 			p->full_reads = (size_t)got == want;
 			p->can_read = p->full_reads || p->eof_near;

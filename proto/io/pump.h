@@ -45,6 +45,10 @@ struct mt_pump_config {
 	 * Called from the loop, never from within mt_pump_start or mt_pump_cancel.
 	 */
 	void (*on_end)(struct mt_pump *pump, const struct mt_pump_result *result, void *user);
+	/* The socket's first byte was read; for measuring only: nothing of the pump may be called.
+	 * May be NULL.
+	 */
+	void (*on_first_byte)(void *user);
 	void *user;
 	struct mt_mem *mem; /* the pump's own memory comes from here */
 	/* What payload each direction may move, by the clock of uv_hrtime. The buckets outlive the

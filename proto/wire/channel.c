@@ -24,6 +24,9 @@ static void read_body(struct mt_reader *r, struct mt_channel_message *msg)
 		if (mt_reader_left(r) >= 2) { /* not in the first servers' Hellos */
 			msg->max_sessions = mt_reader_u16(r);
 		}
+		if (mt_reader_left(r) >= sizeof(msg->trace)) {
+			msg->trace = mt_reader_u64(r);
+		}
 		break;
 	case MT_CHANNEL_SESSION_END: msg->session = mt_reader_u32(r); break;
 	case MT_CHANNEL_PING: msg->sent_ns = mt_reader_u64(r); break;
@@ -99,8 +102,11 @@ size_t mt_channel_encode(uint8_t *buf, size_t cap, const struct mt_channel_messa
 		mt_writer_u32(&w, msg->capabilities);
 		mt_writer_u32(&w, msg->max_streams);
 		write_text(&w, msg);
-		if (msg->max_sessions > 0) {
+		if (msg->max_sessions > 0 || msg->trace != 0) {
 			mt_writer_u16(&w, msg->max_sessions);
+		}
+		if (msg->trace != 0) {
+			mt_writer_u64(&w, msg->trace);
 		}
 		break;
 	case MT_CHANNEL_SESSION_END: mt_writer_u32(&w, msg->session); break;

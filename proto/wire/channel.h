@@ -39,12 +39,13 @@ enum mt_notice {
  */
 struct mt_channel_message {
 	uint8_t type;
-	/* Hello: Version(1) Capabilities(4) MaxStreams(4) AgentLen(1) Agent MaxSessions(2), more
-	 * may follow; the last field may be missing and is 0 then */
+	/* Hello: Version(1) Capabilities(4) MaxStreams(4) AgentLen(1) Agent MaxSessions(2)
+	 * Trace(8), more may follow; the last two may be missing and are 0 then */
 	uint8_t version;
 	uint32_t capabilities;
 	uint32_t max_streams;  /* streams that the sender lets the peer hold open; 0 = none */
 	uint16_t max_sessions; /* of UDP that the sender keeps for a connection; 0 = unknown */
+	uint64_t trace;        /* of the connection, see proto/wire/trace.h; 0 = none */
 	/* Ping: SentNs(8). Pong: SentNs(8) copied from the ping, HeldNs(8) between both at the
 	 * peer. */
 	uint64_t sent_ns;

@@ -342,7 +342,7 @@ def test_access_log():
         once()
         line = server.process.wait_line(r"tunnel_closed").string
         for part in ('"client":"client0"', f'"target":"localhost:{target.port}"',
-                     '"bytes_received":5', '"bytes_sent":5', '"duration_ms":', '"reason":"done"'):
+                     '"bytes_received":5', '"bytes_sent":5', '"total_ms":', '"reason":"done"'):
             assert part in line, (part, line)
         server.ctl("set", "logging.access", "off")
         once()

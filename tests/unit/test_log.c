@@ -1,92 +1,86 @@
-/* links: daemon/log.c */
+/* links: daemon/log.c daemon/log_budget.c daemon/log_ring.c proto/wire/log_line.c */
 #include "daemon/log.h"
 
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
-#include <jansson.h>
 
-#define NOW_MS INT64_C(1700000000123)
+/* Standard error is a pipe while a test runs. */
+struct captured {
+	int original;
+	int reader;
+	char text[4 * 1024 * 1024];
+	size_t len;
+};
 
-static void test_format_json(void **state)
+static int setup(void **state)
 {
-	const struct mt_log_field fields[] = {
-		MT_LOG_TEXT("name", "a\"b\\c\nd\x7f"), MT_LOG_NUMBER("n", -5)};
-	char line[MT_LOG_LINE_MAX];
-	size_t len = mt_log_format(
-		line, sizeof(line), true, NOW_MS, MT_LOG_WARN, "thing_done", fields, 2);
-	json_t *o = json_loads(line, 0, NULL);
+	static struct captured captured;
+	int fds[2];
 
-	(void)state;
-	assert_non_null(o);
-	assert_int_equal(len, strlen(line));
-	assert_ptr_equal(strchr(line, '\n'), line + len - 1);
-	assert_string_equal(
-		json_string_value(json_object_get(o, "time")), "2023-11-14T22:13:20.123Z");
-	assert_string_equal(json_string_value(json_object_get(o, "level")), "warn");
-	assert_string_equal(json_string_value(json_object_get(o, "event")), "thing_done");
-	assert_string_equal(json_string_value(json_object_get(o, "name")), "a\"b\\c\nd\x7f");
-	assert_int_equal(json_integer_value(json_object_get(o, "n")), -5);
-	json_decref(o);
-}
-
-static void test_format_bad_utf8(void **state)
-{
-	static const char *const bad[] = {
-		"\xff", "\xc3", "\xe2\x82", "\xf0\x9f\x98", "\x80", "\xc0\xaf"};
-	char line[MT_LOG_LINE_MAX];
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		const struct mt_log_field field = MT_LOG_TEXT("x", bad[i]);
-		json_t *o;
-
-		(void)mt_log_format(line, sizeof(line), true, NOW_MS, MT_LOG_INFO, "e", &field, 1);
-		o = json_loads(line, 0, NULL);
-		assert_non_null(o);
-		json_decref(o);
+	captured = (struct captured){.original = dup(STDERR_FILENO)};
+	if (captured.original < 0 || pipe2(fds, O_CLOEXEC) != 0) {
+		return -1;
 	}
+	captured.reader = fds[0];
+	(void)dup2(fds[1], STDERR_FILENO); /* the tests tell */
+	(void)close(fds[1]);
+	mt_log_configure("debug", "json");
+	*state = &captured;
+	return 0;
 }
 
-static void test_format_long_value(void **state)
+static int teardown(void **state)
 {
-	char value[3 * MT_LOG_LINE_MAX];
-	char line[MT_LOG_LINE_MAX];
-	const struct mt_log_field fields[] = {
-		MT_LOG_TEXT("a", "kept"), MT_LOG_TEXT("b", value), MT_LOG_TEXT("c", "x")};
-	json_t *o;
+	struct captured *c = *state;
 
-	(void)state;
-	memset(value, '"', sizeof(value));
-	value[sizeof(value) - 1] = '\0';
-	for (int json = 0; json < 2; json++) {
-		size_t len = mt_log_format(
-			line, sizeof(line), json, NOW_MS, MT_LOG_INFO, "e", fields, 3);
+	(void)dup2(c->original, STDERR_FILENO);
+	(void)close(c->original);
+	(void)close(c->reader);
+	return unsetenv("JOURNAL_STREAM");
+}
 
-		assert_true(len < sizeof(line));
-		assert_int_equal(line[len - 1], '\n');
+/* Waits for ten seconds at most. */
+static void read_more(struct captured *c)
+{
+	struct pollfd in = {.fd = c->reader, .events = POLLIN};
+	ssize_t got;
+
+	assert_int_equal(poll(&in, 1, 10000), 1);
+	got = read(c->reader, c->text + c->len, sizeof(c->text) - 1 - c->len);
+	assert_true(got > 0);
+	c->len += (size_t)got;
+	c->text[c->len] = '\0';
+}
+
+static const char *wait_for(struct captured *c, const char *what)
+{
+	while (strstr(c->text, what) == NULL) {
+		read_more(c);
 	}
-	o = json_loads(line, 0, NULL);
-	assert_non_null(o);
-	assert_string_equal(json_string_value(json_object_get(o, "a")), "kept");
-	assert_true(json_is_true(json_object_get(o, "truncated")));
-	json_decref(o);
+	return strstr(c->text, what);
 }
 
-static void test_format_pretty(void **state)
+static unsigned count(const char *text, const char *what)
 {
-	const struct mt_log_field fields[] = {MT_LOG_TEXT("peer", "127.0.0.1:5"),
-		MT_LOG_TEXT("why", "two words"), MT_LOG_TEXT("none", ""), MT_LOG_NUMBER("n", 7)};
-	char line[MT_LOG_LINE_MAX];
+	unsigned n = 0;
 
-	(void)state;
-	(void)mt_log_format(line, sizeof(line), false, NOW_MS, MT_LOG_INFO, "opened", fields, 4);
-	assert_string_equal(line, "2023-11-14T22:13:20.123Z info opened peer=127.0.0.1:5 why=\"two "
-				  "words\" none=\"\" n=7\n");
+	for (; (text = strstr(text, what)) != NULL; text++) {
+		n++;
+	}
+	return n;
 }
 
 static void test_configure(void **state)
@@ -101,14 +95,142 @@ static void test_configure(void **state)
 	assert_true(mt_log_enabled(MT_LOG_DEBUG));
 }
 
+static void test_write_before_start(void **state)
+{
+	mt_log(MT_LOG_INFO, "early", MT_LOG_NUMBER("n", 1));
+	assert_non_null(wait_for(*state, "\"event\":\"early\",\"n\":1}\n"));
+}
+
+static void test_write_all_at_stop(void **state)
+{
+	struct captured *c = *state;
+
+	assert_int_equal(mt_log_start(), 0);
+	for (int i = 0; i < 40; i++) {
+		mt_log(MT_LOG_INFO, "line_at_stop", MT_LOG_NUMBER("n", i));
+	}
+	mt_log_stop();
+	assert_non_null(wait_for(c, "\"n\":39}"));
+	assert_int_equal(count(c->text, "line_at_stop"), 40);
+}
+
+/* The reader is told how many lines it does not see, though no further one comes. */
+static void test_write_flood(void **state)
+{
+	struct captured *c = *state;
+	uint64_t before = mt_log_dropped();
+	uint64_t told = 0;
+	const char *at;
+
+	assert_int_equal(mt_log_start(), 0);
+	for (int i = 0; i < 1000; i++) {
+		mt_log(MT_LOG_INFO, "flood", MT_LOG_NUMBER("n", i));
+		mt_log(MT_LOG_INFO, i % 100 == 0 ? "rare" : "flood", MT_LOG_NUMBER("n", i));
+	}
+	assert_true(mt_log_dropped() > before);
+	(void)wait_for(c, "\"event\":\"log_suppressed\",\"of\":\"flood\"");
+	mt_log_stop();
+	mt_log(MT_LOG_INFO, "end");
+	(void)wait_for(c, "\"event\":\"end\"");
+	for (at = c->text; (at = strstr(at, "\"of\":\"flood\",\"lines\":")) != NULL; at++) {
+		told += strtoull(strchr(at, ',') + sizeof(",\"lines\":") - 1, NULL, 10);
+	}
+	assert_int_equal(told, mt_log_dropped() - before);
+	assert_int_equal(count(c->text, "\"event\":\"flood\"") + told, 1990);
+	assert_int_equal(count(c->text, "\"event\":\"rare\""), 10); /* a kind of its own */
+}
+
+/* Nobody reads: writing takes no time, what is left out is counted, and told once somebody does. */
+static void test_write_to_full_pipe(void **state)
+{
+	static char value[3001];
+	struct captured *c = *state;
+	uint64_t before = mt_log_dropped();
+	struct timespec from, to;
+
+	memset(value, 'x', sizeof(value) - 1);
+	assert_int_equal(mt_log_start(), 0);
+	(void)clock_gettime(CLOCK_MONOTONIC, &from);
+	for (int i = 0; i < 1000; i++) {
+		const struct mt_log_field fields[] = {
+			MT_LOG_NUMBER("n", i), MT_LOG_TEXT("value", value)};
+
+		mt_log_record("large", fields, 2);
+	}
+	(void)clock_gettime(CLOCK_MONOTONIC, &to);
+	assert_true(to.tv_sec - from.tv_sec < 5);
+	/* The queue, the pipe and the batch between them hold less than half. */
+	assert_in_range(mt_log_dropped() - before, 500, 999);
+	(void)wait_for(c, "\"event\":\"log_dropped\",\"lines\":");
+	while (count(c->text, "\"event\":\"large\"") + mt_log_dropped() - before < 1000) {
+		read_more(c);
+	}
+	mt_log_stop();
+	assert_int_equal(count(c->text, "\"event\":\"large\"") + mt_log_dropped() - before, 1000);
+}
+
+static void test_stop_with_full_pipe(void **state)
+{
+	static char value[3001];
+	struct timespec from, to;
+
+	(void)state;
+	memset(value, 'x', sizeof(value) - 1);
+	assert_int_equal(mt_log_start(), 0);
+	for (int i = 0; i < 100; i++) {
+		const struct mt_log_field fields[] = {
+			MT_LOG_NUMBER("n", i), MT_LOG_TEXT("value", value)};
+
+		mt_log_record("large", fields, 2);
+	}
+	(void)clock_gettime(CLOCK_MONOTONIC, &from);
+	mt_log_stop();
+	(void)clock_gettime(CLOCK_MONOTONIC, &to);
+	assert_in_range(to.tv_sec - from.tv_sec, 0, 5);
+	(void)wait_for(*state, "\"n\":99,"); /* nothing is lost while the process lives */
+	mt_log_stop();
+}
+
+static void test_priorities(void **state)
+{
+	struct captured *c = *state;
+	char stream[64];
+	struct stat st;
+
+	assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+	(void)snprintf(stream, sizeof(stream), "%" PRIu64 ":%" PRIu64, (uint64_t)st.st_dev,
+		(uint64_t)st.st_ino);
+	assert_int_equal(setenv("JOURNAL_STREAM", stream, 1), 0);
+	assert_int_equal(mt_log_start(), 0);
+	mt_log(MT_LOG_ERROR, "e");
+	mt_log(MT_LOG_WARN, "w");
+	mt_log(MT_LOG_INFO, "i");
+	mt_log(MT_LOG_DEBUG, "d");
+	mt_log_stop();
+	(void)wait_for(c, "\"event\":\"d\"");
+	assert_ptr_equal(strstr(c->text, "<3>{\"time\""), c->text);
+	assert_non_null(strstr(c->text, "\n<4>{"));
+	assert_non_null(strstr(c->text, "\n<6>{"));
+	assert_non_null(strstr(c->text, "\n<7>{"));
+	/* Another stream than standard error: somebody has redirected it. */
+	assert_int_equal(setenv("JOURNAL_STREAM", "1:1", 1), 0);
+	assert_int_equal(mt_log_start(), 0);
+	mt_log(MT_LOG_INFO, "redirected");
+	mt_log_stop();
+	(void)wait_for(c, "redirected");
+	assert_non_null(strstr(c->text, "\n{\"time\""));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_format_json),
-		cmocka_unit_test(test_format_bad_utf8),
-		cmocka_unit_test(test_format_long_value),
-		cmocka_unit_test(test_format_pretty),
-		cmocka_unit_test(test_configure),
+		cmocka_unit_test_setup_teardown(test_configure, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_write_before_start, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_write_all_at_stop, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_write_flood, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_write_to_full_pipe, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_priorities, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stop_with_full_pipe, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

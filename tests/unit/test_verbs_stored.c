@@ -1,4 +1,6 @@
-/* links: daemon/verbs_stored.c daemon/log.c proto/wire/err.c */
+/* links: daemon/verbs_stored.c daemon/log.c daemon/log_budget.c daemon/log_ring.c
+ * proto/wire/log_line.c proto/wire/err.c
+ */
 /* What is stored is recorded, whatever becomes of it. The appliance and the replies are stand-ins
  * that remember. */
 #include "daemon/verbs_stored.h"
