@@ -2,7 +2,9 @@
 
 #include "daemon/audit.h"
 #include "daemon/log.h"
+#include "daemon/observe.h"
 #include "daemon/publish.h"
+#include "daemon/view.h"
 #include "proto/wire/encode.h"
 
 #include <errno.h>
@@ -188,12 +190,16 @@ static int init_handles(struct mt_appliance *a)
 	if (rv == 0) {
 		rv = uv_timer_init(a->loop, &a->accounting);
 	}
+	if (rv == 0) {
+		rv = uv_timer_init(a->loop, &a->observing);
+	}
 	a->rounds.inbox = &a->inbox;
 	mt_events_init(&a->events, a->loop, &a->inbox);
 	mt_trial_init(&a->trial, a->loop, a);
 	a->retry.data = a;
 	a->certs.data = a;
 	a->accounting.data = a;
+	a->observing.data = a;
 	return rv;
 }
 
@@ -219,6 +225,12 @@ int mt_appliance_new(struct mt_appliance **out, uv_loop_t *loop, const char *sta
 	if (rv != 0) {
 		goto out;
 	}
+	a->history = mt_history_new();
+	if (a->history == NULL) {
+		rv = -ENOMEM;
+		goto out;
+	}
+	a->board.history = a->history;
 	rv = mt_store_open(&a->store, state_dir, why, why_cap);
 	if (rv != 0) {
 		goto out;
@@ -247,7 +259,8 @@ int mt_appliance_new(struct mt_appliance **out, uv_loop_t *loop, const char *sta
 	(void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
 	a->facts.started_mono_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	a->facts.started_at = (int64_t)time(NULL);
-	mt_status_view(&a->view, &a->board);
+	mt_observe_certs(a);
+	mt_view_init(&a->view, &a->board);
 	mt_appliance_post_facts(a);
 	*out = a;
 	a = NULL;
@@ -272,6 +285,7 @@ void mt_appliance_free(struct mt_appliance *a)
 	if (a->board.counters != NULL) {
 		mt_board_deinit(&a->board);
 	}
+	mt_history_free(a->history);
 	free(a->hosts);
 	free(a->counters);
 	free(a);
@@ -349,6 +363,7 @@ int mt_appliance_commit(struct mt_appliance *a, struct mt_publication *p,
 {
 	static const struct mt_round_ops ops = {.work = deliver, .done = delivered};
 	struct delivery *d = calloc(1, sizeof(*d));
+	bool other_certs = p->tls != a->tls;
 	int rv = -ENOMEM;
 
 	mt_accounts_commit(&a->accounts);
@@ -361,6 +376,9 @@ int mt_appliance_commit(struct mt_appliance *a, struct mt_publication *p,
 	p->tls = NULL;
 	mt_log_configure(mt_settings_text(&a->settings, MT_SET_LOGGING_LEVEL),
 		mt_settings_text(&a->settings, MT_SET_LOGGING_FORMAT));
+	if (other_certs) {
+		mt_observe_certs(a);
+	}
 	mt_appliance_post_facts(a);
 	if (d == NULL) {
 		return rv;

@@ -65,11 +65,14 @@ struct mt_appliance {
 	struct mt_web *web;
 	struct mt_web_view view;
 	struct mt_board board;
+	struct mt_history *history;
+	uint64_t observations;
 	struct mt_facts facts; /* the control thread's own copy of what is on the board */
 
 	uv_timer_t retry;
 	uv_timer_t certs;
 	uv_timer_t accounting;
+	uv_timer_t observing;
 	unsigned accounting_ticks;
 	struct mt_memory_trim trim;
 

@@ -1,13 +1,47 @@
 /* One worker's counters: written by the worker, read and summed by anybody. */
 #pragma once
 
+#include "daemon/histogram.h"
 #include "proto/quic/counters.h"
 
 #include <stdalign.h>
 
+/* Why an identity was refused. */
+enum mt_identity_refusal {
+	MT_IDENTITY_MISSING,
+	MT_IDENTITY_UNKNOWN,
+	MT_IDENTITY_REVOKED,
+	MT_IDENTITY_DISABLED,
+	MT_IDENTITY_EXPIRED,
+	MT_IDENTITY_REFUSALS,
+};
+
+/* Why a target could not be reached. */
+enum mt_connect_failure {
+	MT_CONNECT_DNS,
+	MT_CONNECT_REFUSED,
+	MT_CONNECT_TIMEOUT,
+	MT_CONNECT_UNREACHABLE,
+	MT_CONNECT_RESET,
+	MT_CONNECT_RESOURCES,
+	MT_CONNECT_DRAINING,
+	MT_CONNECT_OTHER,
+	MT_CONNECT_FAILURES,
+};
+
+/* Why a handshake failed: in the transport's own counters, or for the identity. */
+enum mt_handshake_failure {
+	MT_HANDSHAKE_TIMEOUT,
+	MT_HANDSHAKE_TLS,
+	MT_HANDSHAKE_CLOSED,
+	MT_HANDSHAKE_PROTOCOL,
+	MT_HANDSHAKE_IDENTITY, /* the first of MT_IDENTITY_REFUSALS */
+	MT_HANDSHAKE_FAILURES = MT_HANDSHAKE_IDENTITY + MT_IDENTITY_REFUSALS,
+};
+
 struct mt_worker_counters {
 	alignas(64) struct mt_quic_counters quic;
-	mt_counter bytes_received;  /* tunnelled payload from clients, TCP and UDP */
+	mt_counter bytes_received;  /* tunnelled payload from clients, TCP and UDP, over QUIC */
 	mt_counter bytes_sent;      /* to clients */
 	mt_counter tunnels_opened;  /* requests accepted and connected */
 	mt_counter tunnels_active;  /* gauge */
@@ -41,5 +75,21 @@ struct mt_worker_counters {
 	mt_counter dns_failures;
 	mt_counter channel_errors;
 	mt_counter foreign_dropped; /* packets for another worker whose mailbox was full */
-	mt_counter errors;          /* own failures: memory, descriptors */
+	mt_counter identity_refusals[MT_IDENTITY_REFUSALS];
+	mt_counter connect_failures[MT_CONNECT_FAILURES];
+	mt_counter limit_client_connections;
+	mt_counter limit_client_quota;
+	/* The same as above for what comes by TLS over TCP; what has no such twin counts both. */
+	mt_counter tls_connections_total;
+	mt_counter tls_connections_active; /* gauge */
+	mt_counter tls_bytes_received;
+	mt_counter tls_bytes_sent;
+	mt_counter tls_handshakes_failed;
+	mt_counter pool_held; /* gauges, brought up to date once a second */
+	mt_counter pool_used;
+	mt_counter errors; /* own failures: memory, descriptors */
+
+	struct mt_histogram handshakes; /* from the first packet */
+	struct mt_histogram connects;   /* from a complete request, with the look-up */
+	struct mt_histogram rtt;        /* of each connection, once a second */
 };

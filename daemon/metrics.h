@@ -3,7 +3,7 @@
 #pragma once
 
 #include "daemon/counters.h"
-#include "web/view.h"
+#include "web/metrics.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -11,11 +11,17 @@
 struct mt_metric {
 	const char *name; /* as Prometheus shows it */
 	const char *key;  /* as `stats` shows it */
-	const char *help;
 	enum mt_web_metric_type type;
 	size_t offset; /* of a counter in struct mt_worker_counters */
 	size_t second; /* of another one that is added, or MT_METRIC_NONE */
+	const char *help;
+	const char *label; /* NULL, or what tells rows of the same name apart */
+	const char *value;
 };
+
+/* The words for enum mt_handshake_failure and enum mt_connect_failure. */
+const char *mt_handshake_failure_text(size_t failure);
+const char *mt_connect_failure_text(size_t failure);
 
 #define MT_METRIC_NONE ((size_t)-1)
 

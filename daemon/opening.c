@@ -18,12 +18,38 @@ struct mt_access_request mt_opening_request(const struct mt_opening *o)
 	};
 }
 
+/* The words for them are those of mt_failure_text. */
+static enum mt_connect_failure failure_of(int err)
+{
+	switch (err) {
+	case MT_E_DNS: return MT_CONNECT_DNS;
+	case MT_E_TIMEOUT:
+	case -ETIMEDOUT: return MT_CONNECT_TIMEOUT;
+	case -ECONNREFUSED: return MT_CONNECT_REFUSED;
+	case -ENETUNREACH:
+	case -EHOSTUNREACH:
+	case -ENETDOWN:
+	case -EHOSTDOWN: return MT_CONNECT_UNREACHABLE;
+	case -ECONNRESET: return MT_CONNECT_RESET;
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOBUFS:
+	case -ENOMEM: return MT_CONNECT_RESOURCES;
+	default: return MT_CONNECT_OTHER;
+	}
+}
+
 static void note_failure(struct mt_opening *o, int err)
 {
+	struct mt_worker_counters *counters = o->env->counters;
+
 	o->under_way = false;
-	mt_count(err == MT_E_DENIED ? &o->env->counters->tunnels_refused
-				    : &o->env->counters->tunnels_failed,
-		1);
+	if (err == MT_E_DENIED) {
+		mt_count(&counters->tunnels_refused, 1);
+	} else {
+		mt_count(&counters->tunnels_failed, 1);
+		mt_count(&counters->connect_failures[failure_of(err)], 1);
+	}
 	mt_tunnel_trace_failed(&o->trace, err);
 	mt_access_log_failed(o, mt_failure_text(err));
 }
@@ -34,8 +60,12 @@ static void finish(struct mt_opening *o, int err, int fd, const struct mt_addr *
 	o->under_way = false;
 	if (err == 0) {
 		mt_tunnel_trace_connected(&o->trace, addr);
+		mt_histogram_observe(&o->env->counters->connects, &mt_histogram_times,
+			o->trace.connected_ns - o->trace.started_ns);
 	} else if (err != -ECONNRESET) {
 		note_failure(o, err);
+	} else { /* that target had accepted: the tunnel counts as opened */
+		mt_count(&o->env->counters->connect_failures[MT_CONNECT_RESET], 1);
 	}
 	o->on_done(o, err, fd, addr);
 }

@@ -3,6 +3,7 @@
 #include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
+#include "daemon/observe.h"
 #include "daemon/publish.h"
 #include "proto/wire/encode.h"
 
@@ -327,6 +328,11 @@ static void on_accounting(uv_timer_t *timer)
 	}
 }
 
+static void on_observe(uv_timer_t *timer)
+{
+	mt_observe_tick(timer->data);
+}
+
 static void on_certs(uv_timer_t *timer)
 {
 	struct mt_appliance *a = timer->data;
@@ -362,10 +368,12 @@ void mt_appliance_start(struct mt_appliance *a)
 	}
 	try_listen(a);
 	try_web(a);
+	mt_observe_tick(a);
 	mt_appliance_post_facts(a);
 	/* These fail only for closing handles. */
 	(void)uv_timer_start(&a->retry, on_retry, MT_RETRY_MS, MT_RETRY_MS);
 	(void)uv_timer_start(&a->certs, on_certs, CERTS_MS, CERTS_MS);
+	(void)uv_timer_start(&a->observing, on_observe, MT_OBSERVE_MS, MT_OBSERVE_MS);
 	(void)uv_timer_start(
 		&a->accounting, on_accounting, MT_ACCOUNTS_TICK_MS, MT_ACCOUNTS_TICK_MS);
 }
@@ -389,6 +397,7 @@ void mt_appliance_stop(struct mt_appliance *a)
 	uv_close((uv_handle_t *)&a->retry, NULL);
 	uv_close((uv_handle_t *)&a->certs, NULL);
 	uv_close((uv_handle_t *)&a->accounting, NULL);
+	uv_close((uv_handle_t *)&a->observing, NULL);
 	save_accounts(a); /* the workers have ended: these are the last numbers */
 	mt_trial_end(a);
 	mt_store_close(a->store);

@@ -260,10 +260,14 @@ void mt_session_recheck(struct mt_session *s, enum mt_recheck how)
 		mt_settings_int(&s->env->snapshot->settings, MT_SET_LIMITS_MAX_BANDWIDTH_PER_CONN));
 	code = take_identity(s, s->has_identity ? s->fingerprint : NULL);
 	if (code != MT_APP_NONE) {
+		if (code == MT_APP_QUOTA) {
+			mt_count(&s->env->counters->limit_client_quota, 1);
+		}
 		mt_session_close(s, code, mt_app_code_text(code));
 		return;
 	}
 	if (s->account != NULL && !s->counted) {
+		mt_count(&s->env->counters->limit_client_connections, 1);
 		mt_session_close(s, MT_APP_LIMIT, MT_SESSION_CROWDED_TEXT);
 		return;
 	}
@@ -287,8 +291,20 @@ void mt_session_tick(struct mt_session *s, int64_t now)
 	if (s->expires_at != 0 && now >= s->expires_at) {
 		mt_session_close(s, MT_APP_EXPIRED, mt_app_code_text(MT_APP_EXPIRED));
 	} else if (mt_account_is_exhausted(s->account)) {
+		mt_count(&s->env->counters->limit_client_quota, 1);
 		mt_session_close(s, MT_APP_QUOTA, mt_app_code_text(MT_APP_QUOTA));
 	}
+}
+
+void mt_session_observe(struct mt_session *s)
+{
+	struct mt_conn_info info;
+
+	if (s->closing) {
+		return;
+	}
+	mt_conn_get_info(s->conn, &info);
+	mt_histogram_observe(&s->env->counters->rtt, &mt_histogram_times, info.smoothed_rtt_ns);
 }
 
 void mt_session_notify(struct mt_session *s, enum mt_notice code, const char *text)

@@ -55,6 +55,8 @@ void mt_session_recheck(struct mt_session *s, enum mt_recheck how);
 /* The same for what comes by itself with time: expiry and quota. Also brings the account up to
  * date. */
 void mt_session_tick(struct mt_session *s, int64_t now);
+/* Takes the path's round-trip time into the worker's histogram. */
+void mt_session_observe(struct mt_session *s);
 void mt_session_notify(struct mt_session *s, enum mt_notice code, const char *text);
 /* Cuts the tunnels, says why on the control channel, then closes the connection. Repeated calls do
  * nothing. */

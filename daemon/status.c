@@ -3,11 +3,12 @@
 #include "daemon/metrics.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-static const char *state_text(enum mt_state state)
+const char *mt_state_text(enum mt_state state)
 {
 	switch (state) {
 	case MT_STATE_RUNNING: return "running";
@@ -22,11 +23,15 @@ int mt_board_init(struct mt_board *board, const struct mt_worker_counters *count
 {
 	memset(&board->facts, 0, sizeof(board->facts));
 	board->counters = counters;
+	board->clients = NULL;
+	board->client_count = 0;
+	board->history = NULL;
 	return -pthread_mutex_init(&board->lock, NULL);
 }
 
 void mt_board_deinit(struct mt_board *board)
 {
+	free(board->clients);
 	(void)pthread_mutex_destroy(&board->lock); /* fails only while it is held */
 }
 
@@ -44,7 +49,36 @@ void mt_board_get(struct mt_board *board, struct mt_facts *facts)
 	(void)pthread_mutex_unlock(&board->lock);
 }
 
-static int64_t uptime_seconds(const struct mt_facts *facts)
+void mt_board_set_clients(struct mt_board *board, struct mt_client_series *clients, size_t count)
+{
+	struct mt_client_series *before;
+
+	(void)pthread_mutex_lock(&board->lock); /* as above */
+	before = board->clients;
+	board->clients = clients;
+	board->client_count = count;
+	(void)pthread_mutex_unlock(&board->lock); /* as above */
+	free(before);
+}
+
+struct mt_client_series *mt_board_clients(struct mt_board *board, size_t *count)
+{
+	struct mt_client_series *copy = NULL;
+
+	*count = 0;
+	(void)pthread_mutex_lock(&board->lock); /* as above */
+	if (board->client_count > 0) {
+		copy = calloc(board->client_count, sizeof(*copy));
+	}
+	if (copy != NULL) {
+		memcpy(copy, board->clients, board->client_count * sizeof(*copy));
+		*count = board->client_count;
+	}
+	(void)pthread_mutex_unlock(&board->lock); /* as above */
+	return copy;
+}
+
+int64_t mt_facts_uptime(const struct mt_facts *facts)
 {
 	struct timespec now;
 
@@ -85,9 +119,30 @@ static json_t *http_json(const struct mt_facts *facts)
 	if (facts->http_count > 0) {
 		(void)mt_addr_format(&facts->http[0], text, sizeof(text));
 	}
-	return json_pack("{s:b, s:s?, s:o, s:s}", "enabled", facts->http_enabled, "address",
-		facts->http_count > 0 ? text : NULL, "addresses", list, "problem",
-		facts->http_problem);
+	return json_pack("{s:b, s:s?, s:o, s:b, s:s}", "enabled", facts->http_enabled, "address",
+		facts->http_count > 0 ? text : NULL, "addresses", list, "secured",
+		facts->http_secured, "problem", facts->http_problem);
+}
+
+static json_t *certificates_json(const struct mt_facts *facts)
+{
+	json_t *list = json_array();
+	int64_t now = (int64_t)time(NULL);
+
+	for (size_t i = 0; i < facts->cert_count; i++) {
+		int64_t left = facts->certs[i].not_after - now;
+		/* Rounded down, below zero too. */
+		int64_t days = left >= 0 ? left / 86400 : -((-left + 86399) / 86400);
+
+		if (json_array_append_new(
+			    list, json_pack("{s:s, s:I, s:I}", "name", facts->certs[i].name,
+					  "not_after", (json_int_t)facts->certs[i].not_after,
+					  "days_left", (json_int_t)days)) != 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
 }
 
 static json_t *warnings_json(const struct mt_facts *facts)
@@ -166,89 +221,18 @@ json_t *mt_status_json(const struct mt_facts *facts, const struct mt_worker_coun
 	size_t n = facts->workers;
 
 	return json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, "
-			 "s:o, s:{s:I, s:I}, s:{s:I, s:I}, s:o}",
+			 "s:o, s:{s:I, s:I}, s:o, s:I, s:b, s:{s:I, s:I}, s:o}",
 		"version", MT_VERSION, "pid", (json_int_t)getpid(), "started_at",
-		(json_int_t)facts->started_at, "uptime_seconds", (json_int_t)uptime_seconds(facts),
-		"state", state_text(facts->state), "problem", facts->problem, "next", facts->next,
-		"workers", (int)facts->workers, "listeners", listeners_json(facts), "http",
-		http_json(facts), "connections", sums_json(counters, n, connections), "traffic",
-		sums_json(counters, n, traffic), "tunnels", sums_json(counters, n, tunnels), "udp",
-		sums_json(counters, n, udp), "errors", sums_json(counters, n, errors), "clients",
-		"enrolled", (json_int_t)facts->clients, "revoked",
-		(json_int_t)facts->clients_revoked, "memory", "used_bytes",
+		(json_int_t)facts->started_at, "uptime_seconds", (json_int_t)mt_facts_uptime(facts),
+		"state", mt_state_text(facts->state), "problem", facts->problem, "next",
+		facts->next, "workers", (int)facts->workers, "listeners", listeners_json(facts),
+		"http", http_json(facts), "connections", sums_json(counters, n, connections),
+		"traffic", sums_json(counters, n, traffic), "tunnels",
+		sums_json(counters, n, tunnels), "udp", sums_json(counters, n, udp), "errors",
+		sums_json(counters, n, errors), "clients", "enrolled", (json_int_t)facts->clients,
+		"revoked", (json_int_t)facts->clients_revoked, "certificates",
+		certificates_json(facts), "database_bytes", (json_int_t)facts->database_bytes,
+		"ready", facts->state == MT_STATE_RUNNING, "memory", "used_bytes",
 		(json_int_t)mt_metric_sum_of("memory_bytes", counters, n), "limit_bytes",
 		(json_int_t)facts->memory_limit, "warnings", warnings_json(facts));
-}
-
-static size_t view_metrics(void *user, struct mt_web_metric *out, size_t cap)
-{
-	struct mt_board *board = user;
-	struct mt_facts facts;
-	size_t rows;
-	const struct mt_metric *table = mt_metrics_table(&rows);
-	size_t n = 0;
-
-	mt_board_get(board, &facts);
-	for (size_t i = 0; i < rows && n < cap; i++) {
-		out[n++] = (struct mt_web_metric){.name = table[i].name,
-			.help = table[i].help,
-			.type = table[i].type,
-			.value = (double)mt_metric_sum(&table[i], board->counters, facts.workers)};
-	}
-	const struct mt_web_metric more[] = {
-		{"mytunnel_build_info", "The version in use.", MT_WEB_GAUGE,
-			"version=\"" MT_VERSION "\"", 1},
-		{"mytunnel_start_time_seconds", "When the daemon started, in Unix time.",
-			MT_WEB_GAUGE, NULL, (double)facts.started_at},
-		{"mytunnel_up", "Whether tunnels are served.", MT_WEB_GAUGE, NULL,
-			facts.state == MT_STATE_RUNNING},
-		{"mytunnel_workers", "Worker threads.", MT_WEB_GAUGE, NULL, facts.workers},
-		{"mytunnel_clients", "Enrolled client identities that are not revoked.",
-			MT_WEB_GAUGE, NULL, (double)facts.clients},
-	};
-	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]) && n < cap; i++) {
-		out[n++] = more[i];
-	}
-	return n;
-}
-
-static char *view_status(void *user)
-{
-	struct mt_board *board = user;
-	struct mt_facts facts;
-	json_t *status;
-	char *text = NULL;
-
-	mt_board_get(board, &facts);
-	status = mt_status_json(&facts, board->counters);
-	if (status != NULL && json_object_set_new(status, "schema", json_integer(1)) == 0) {
-		text = json_dumps(status, JSON_COMPACT);
-	}
-	json_decref(status);
-	return text;
-}
-
-static bool view_healthy(void *user)
-{
-	struct mt_facts facts;
-
-	mt_board_get(user, &facts);
-	return facts.state != MT_STATE_DEGRADED;
-}
-
-static const char *view_readiness(void *user)
-{
-	struct mt_facts facts;
-
-	mt_board_get(user, &facts);
-	return facts.state == MT_STATE_RUNNING ? "ready" : state_text(facts.state);
-}
-
-void mt_status_view(struct mt_web_view *out, struct mt_board *board)
-{
-	*out = (struct mt_web_view){.metrics = view_metrics,
-		.status = view_status,
-		.healthy = view_healthy,
-		.readiness = view_readiness,
-		.user = board};
 }

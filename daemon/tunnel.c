@@ -296,6 +296,7 @@ static void read_header(struct mt_tunnel *t)
 		hand_over(t, t->set->on_channel);
 	} else if (t->env->draining) {
 		mt_count(&counters->tunnels_failed, 1);
+		mt_count(&counters->connect_failures[MT_CONNECT_DRAINING], 1);
 		refuse(t, MT_STATUS_GENERAL_FAILURE);
 	} else if (request.type == MT_REQUEST_UDP_STREAM) {
 		hand_over(t, t->set->on_udp);

@@ -1,4 +1,5 @@
 #include "daemon/metrics.h"
+#include "daemon/stats.h"
 #include "daemon/verbs.h"
 #include "daemon/worker.h"
 #include "proto/wire/message.h"
@@ -22,38 +23,21 @@ void mt_verb_version(struct mt_appliance *a, json_t *args, struct mt_reply *repl
 				       MT_MESSAGE_SCHEMA, "store", mt_store_version(a->store)));
 }
 
-static json_t *counters_json(const struct mt_worker_counters *counters, size_t workers)
-{
-	size_t count;
-	const struct mt_metric *table = mt_metrics_table(&count);
-	json_t *o = json_object();
-
-	for (size_t i = 0; i < count; i++) {
-		json_int_t value = (json_int_t)mt_metric_sum(&table[i], counters, workers);
-
-		if (json_object_set_new(o, table[i].key, json_integer(value)) != 0) {
-			json_decref(o);
-			return NULL;
-		}
-	}
-	return o;
-}
-
 void mt_verb_stats(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 {
 	json_t *workers = json_array();
 
 	(void)args;
 	for (unsigned i = 0; i < a->facts.workers; i++) {
-		if (json_array_append_new(workers, counters_json(&a->counters[i], 1)) != 0) {
+		if (json_array_append_new(workers, mt_stats_counters(&a->counters[i], 1)) != 0) {
 			json_decref(workers);
 			workers = NULL;
 			break;
 		}
 	}
-	mt_reply_result(
-		reply, json_pack("{s:o, s:o}", "counters",
-			       counters_json(a->counters, a->facts.workers), "workers", workers));
+	mt_reply_result(reply,
+		json_pack("{s:o, s:o}", "counters",
+			mt_stats_counters(a->counters, a->facts.workers), "workers", workers));
 }
 
 /* The rows of every worker, gathered on their own threads. */

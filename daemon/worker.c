@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RELAY_SOCKETS_MIN 64u
@@ -291,6 +292,18 @@ int mt_worker_start(struct mt_worker *w, struct mt_worker **peers)
 void mt_worker_post(struct mt_worker *w, struct mt_message_node *node)
 {
 	mt_mailbox_post(w->mailbox, node);
+}
+
+uint64_t mt_worker_busy_ns(const struct mt_worker *w)
+{
+	struct timespec used = {0};
+	clockid_t clock;
+
+	if (!w->has_thread || pthread_getcpuclockid(w->thread, &clock) != 0 ||
+		clock_gettime(clock, &used) != 0) {
+		return 0;
+	}
+	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
 /* ---- stopping ---- */

@@ -48,6 +48,9 @@ int mt_worker_new(struct mt_worker **out, const struct mt_worker_config *config)
 int mt_worker_start(struct mt_worker *w, struct mt_worker **peers) MT_MUST_CHECK;
 /* Any thread: `node` runs on the worker's thread with the worker as receiver. */
 void mt_worker_post(struct mt_worker *w, struct mt_message_node *node);
+/* Processor time of the worker's thread so far; 0 before its start. The thread that starts and
+ * stops it. */
+uint64_t mt_worker_busy_ns(const struct mt_worker *w);
 /* Any thread: asks the thread to end (connections are closed with MT_APP_SHUTDOWN), waits for it,
  * frees everything. */
 void mt_worker_stop(struct mt_worker *w);

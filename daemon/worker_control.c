@@ -7,6 +7,7 @@
 #define STOP_TURN_MS 10
 /* Expiry and quota hold within this, and what tunnels and relays tell their accounts. */
 #define SESSION_TICK_MS 250
+#define OBSERVE_TICKS   4 /* once a second: what is measured by looking at it */
 
 static enum mt_recheck what_changed(
 	const struct mt_snapshot *before, const struct mt_snapshot *after)
@@ -94,16 +95,31 @@ unsigned mt_worker_kick_client(struct mt_worker *w, const char *name)
 	return count;
 }
 
+static void observe_memory(struct mt_worker *w)
+{
+	atomic_store_explicit(
+		&w->env.counters->pool_held, mt_mem_held(w->env.mem), memory_order_relaxed);
+	atomic_store_explicit(
+		&w->env.counters->pool_used, mt_mem_used(w->env.mem), memory_order_relaxed);
+}
+
 static void on_session_tick(struct mt_deadline *deadline)
 {
 	struct mt_worker *w =
 		(struct mt_worker *)((char *)deadline - offsetof(struct mt_worker, session_tick));
 	int64_t now = (int64_t)time(NULL);
+	bool observe = ++w->session_ticks % OBSERVE_TICKS == 0;
 	struct mt_session *next;
 
 	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
 		next = LIST_NEXT(s, of_worker);
+		if (observe) {
+			mt_session_observe(s);
+		}
 		mt_session_tick(s, now);
+	}
+	if (observe || LIST_EMPTY(&w->sessions)) {
+		observe_memory(w);
 	}
 	if (!LIST_EMPTY(&w->sessions)) {
 		mt_deadline_set(&w->env.deadlines, &w->session_tick, SESSION_TICK_MS);

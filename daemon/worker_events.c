@@ -36,36 +36,46 @@ static void tell_session(struct mt_worker *w, const struct mt_session *s, const 
 	tell(w, &e);
 }
 
-/* `fingerprint` tells a refusal by the rules about identities from one by a limit. */
-static const char *refusal(
-	struct mt_worker *w, const char *why, const uint8_t *fingerprint, char *name)
+static enum mt_identity_refusal refusal(
+	const struct mt_worker *w, const uint8_t *fingerprint, char *name)
 {
 	const struct mt_snapshot_client *client;
 
-	if (why != NULL) {
-		return why;
-	}
 	if (fingerprint == NULL) {
-		return "no client certificate";
+		return MT_IDENTITY_MISSING;
 	}
 	client = mt_snapshot_find(w->env.snapshot, fingerprint);
 	if (client == NULL) {
-		return "unknown identity";
+		return MT_IDENTITY_UNKNOWN;
 	}
 	memcpy(name, client->name, sizeof(client->name));
 	if (client->revoked) {
-		return "revoked";
+		return MT_IDENTITY_REVOKED;
 	}
-	return client->disabled ? "disabled" : "expired";
+	return client->disabled ? MT_IDENTITY_DISABLED : MT_IDENTITY_EXPIRED;
 }
 
 static void on_refused(
 	void *user, const struct mt_addr *remote, const char *why, const uint8_t *fingerprint)
 {
 	struct mt_worker *w = user;
+	static const char *const texts[MT_IDENTITY_REFUSALS] = {
+		[MT_IDENTITY_MISSING] = "no client certificate",
+		[MT_IDENTITY_UNKNOWN] = "unknown identity",
+		[MT_IDENTITY_REVOKED] = "revoked",
+		[MT_IDENTITY_DISABLED] = "disabled",
+		[MT_IDENTITY_EXPIRED] = "expired",
+	};
 	struct mt_worker_event e = {.event = "refused", .peer = *remote};
 	uint64_t second = uv_now(&w->loop) / 1000;
 
+	/* Without a sentence of the endpoint's it is the identity. */
+	if (why == NULL) {
+		enum mt_identity_refusal which = refusal(w, fingerprint, e.client);
+
+		mt_count(&w->env.counters->identity_refusals[which], 1);
+		why = texts[which];
+	}
 	/* A flood must not wash everything else out of the ring. */
 	if (w->refused_second != second) {
 		w->refused_second = second;
@@ -76,8 +86,7 @@ static void on_refused(
 		return;
 	}
 	w->refused_told++;
-	(void)snprintf(e.reason, sizeof(e.reason), "%s",
-		refusal(w, why, fingerprint, e.client)); /* for people: cut when too long */
+	(void)snprintf(e.reason, sizeof(e.reason), "%s", why); /* for people: cut when too long */
 	if (w->refused_untold > 0) {
 		(void)snprintf(e.detail, sizeof(e.detail), "and %u more before",
 			w->refused_untold); /* always fits */
@@ -105,6 +114,8 @@ static void on_established(void *user, struct mt_conn *c)
 	struct mt_worker *w = user;
 	struct mt_session *s = mt_session_new(&w->env, &w->sessions, c);
 
+	mt_histogram_observe(
+		&w->env.counters->handshakes, &mt_histogram_times, mt_conn_handshake_ns(c));
 	mt_worker_watch_sessions(w);
 	if (s == NULL) {
 		mt_conn_close(c, MT_APP_LIMIT, "out of memory");

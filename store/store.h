@@ -167,6 +167,8 @@ struct mt_store_health {
 	int64_t free_bytes; /* of its file system; -1: unknown */
 	int version;
 };
+/* The size of the database with its log. */
+int64_t mt_store_bytes(const struct mt_store *store);
 /* Reads and checks the whole database. */
 int mt_store_inspect(struct mt_store *store, struct mt_store_health *out) MT_MUST_CHECK;
 

@@ -12,12 +12,22 @@ static int64_t size_of(const char *path)
 	return stat(path, &st) == 0 ? (int64_t)st.st_size : 0; /* a log may be missing */
 }
 
+int64_t mt_store_bytes(const struct mt_store *store)
+{
+	int64_t bytes = size_of(store->path);
+	char wal[4096];
+
+	if (snprintf(wal, sizeof(wal), "%s-wal", store->path) < (int)sizeof(wal)) {
+		bytes += size_of(wal);
+	}
+	return bytes;
+}
+
 int mt_store_inspect(struct mt_store *store, struct mt_store_health *out)
 {
 	struct mt_store_health health = {.version = store->version};
 	sqlite3_stmt *statement = NULL;
 	struct statvfs fs;
-	char wal[4096];
 	const char *text;
 	int rc;
 	int err = 0;
@@ -41,10 +51,7 @@ int mt_store_inspect(struct mt_store *store, struct mt_store_health *out)
 	if (err != 0) {
 		return err;
 	}
-	health.file_bytes = size_of(store->path);
-	if (snprintf(wal, sizeof(wal), "%s-wal", store->path) < (int)sizeof(wal)) {
-		health.file_bytes += size_of(wal);
-	}
+	health.file_bytes = mt_store_bytes(store);
 	health.free_bytes =
 		statvfs(store->path, &fs) == 0 ? (int64_t)fs.f_bavail * (int64_t)fs.f_frsize : -1;
 	(void)snprintf(health.path, sizeof(health.path), "%s", store->path); /* as above */

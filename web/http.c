@@ -46,12 +46,15 @@ static void set_text(struct page *p, unsigned status, const char *text)
 
 static void make_metrics(struct page *p, const struct mt_web_view *view)
 {
-	struct mt_web_metric rows[MT_WEB_METRICS_MAX];
-	size_t count = view->metrics(view->user, rows, MT_WEB_METRICS_MAX);
+	struct mt_exposition *e = mt_exposition_new();
 
+	if (e == NULL) {
+		return;
+	}
+	view->metrics(view->user, e);
 	p->status = MHD_HTTP_OK;
 	p->type = MT_WEB_METRICS_TYPE;
-	p->body = mt_web_metrics_format(rows, count, &p->len);
+	p->body = mt_exposition_finish(e, &p->len);
 }
 
 static void make_health(struct page *p, const struct mt_web_view *view)
@@ -70,12 +73,23 @@ static void make_readiness(struct page *p, const struct mt_web_view *view)
 	set_text(p, strcmp(word, "ready") == 0 ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, text);
 }
 
-static void make_status(struct page *p, const struct mt_web_view *view)
+/* Takes `text`. */
+static void set_json(struct page *p, char *text)
 {
 	p->status = MHD_HTTP_OK;
 	p->type = "application/json";
-	p->body = view->status(view->user);
-	p->len = p->body != NULL ? strlen(p->body) : 0;
+	p->body = text;
+	p->len = text != NULL ? strlen(text) : 0;
+}
+
+static void make_status(struct page *p, const struct mt_web_view *view)
+{
+	set_json(p, view->status(view->user));
+}
+
+static void make_stats(struct page *p, const struct mt_web_view *view)
+{
+	set_json(p, view->stats(view->user));
 }
 
 /* A file of the dashboard, in the form that the client takes. */
@@ -99,6 +113,7 @@ static const struct {
 	{"/healthz", make_health},
 	{"/readyz", make_readiness},
 	{"/status", make_status},
+	{"/stats", make_stats},
 };
 
 static void make_page(struct page *p, const struct site *site, struct MHD_Connection *c,

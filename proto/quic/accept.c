@@ -202,11 +202,15 @@ static bool token_is_good(const struct mt_endpoint *ep, const struct mt_path *pa
 	return good;
 }
 
+/* `which` counts the limit that it is for; NULL: none. */
 static void refuse(struct mt_endpoint *ep, const struct mt_path *path, const ngtcp2_pkt_hd *hd,
-	const char *reason)
+	mt_counter *which, const char *reason)
 {
 	const struct mt_endpoint_events *ev = &ep->cfg.events;
 
+	if (which != NULL) {
+		mt_count(which, 1);
+	}
 	mt_count(&ep->cfg.counters->connections_refused, 1);
 	if (ev->on_refused) {
 		ev->on_refused(ev->user, &path->remote, reason, NULL);
@@ -218,15 +222,16 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 	const ngtcp2_pkt_hd *hd, struct mt_conn **accepted)
 {
 	const struct mt_endpoint_limits *limits = &ep->cfg.limits;
+	struct mt_quic_counters *counters = ep->cfg.counters;
 	struct mt_conn_new how = {.path = path, .hd = hd};
 	ngtcp2_cid odcid;
 
 	if (ep->draining) {
-		refuse(ep, path, hd, "the server is shutting down");
+		refuse(ep, path, hd, NULL, "the server is shutting down");
 		return;
 	}
 	if (path->retired) {
-		refuse(ep, path, hd, "this address is served no longer");
+		refuse(ep, path, hd, NULL, "this address is served no longer");
 		return;
 	}
 	if (hd->tokenlen > 0 && hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2) {
@@ -241,25 +246,30 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 		return;
 	}
 	if (ep->half_open >= MT_HALF_OPEN_MAX) {
-		refuse(ep, path, hd, "too many handshakes at once, try again");
+		refuse(ep, path, hd, &counters->refused_half_open,
+			"too many handshakes at once, try again");
 		return;
 	}
 	if (!mt_endpoint_may_accept(ep)) {
-		refuse(ep, path, hd, "the server is out of memory, try again later");
+		refuse(ep, path, hd, &counters->refused_memory,
+			"the server is out of memory, try again later");
 		return;
 	}
 	if (ep->count >= limits->max_connections) {
-		refuse(ep, path, hd, "the server is full, try again later");
+		refuse(ep, path, hd, &counters->refused_full,
+			"the server is full, try again later");
 		return;
 	}
 	if (limits->max_new_per_sec &&
 		!meter_take(&ep->accepts, ep->now_ns, limits->max_new_per_sec,
 			limits->max_new_per_sec / 10 + 1)) {
-		refuse(ep, path, hd, "too many new connections, try again");
+		refuse(ep, path, hd, &counters->refused_rate,
+			"too many new connections, try again");
 		return;
 	}
 	if (mt_conn_new(ep, &how, accepted) != 0) {
-		refuse(ep, path, hd, "out of resources, try again later");
+		refuse(ep, path, hd, &counters->refused_resources,
+			"out of resources, try again later");
 	}
 }
 

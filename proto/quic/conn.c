@@ -24,6 +24,7 @@ void mt_conn_tell_refused(struct mt_conn *c, const uint8_t *fingerprint)
 {
 	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
 
+	c->refused = true;
 	mt_count(&c->ep->cfg.counters->identity_refused, 1);
 	if (ev->on_refused) {
 		ev->on_refused(ev->user, &c->info.remote, NULL, fingerprint);
@@ -128,6 +129,25 @@ static void set_end_from_ccerr(struct mt_conn *c, const ngtcp2_ccerr *e, bool by
 	c->end.err = c->end.alert ? MT_E_TLS : c->end.is_app || by_peer ? MT_E_CLOSED : MT_E_QUIC;
 }
 
+/* Those with an unwelcome identity were told already, and a Retry is no failure. */
+static void count_handshake_failure(struct mt_conn *c)
+{
+	struct mt_quic_counters *counters = c->ep->cfg.counters;
+
+	if (!c->server || c->refused || c->wants_retry) {
+		return;
+	}
+	if (c->end.err == MT_E_TIMEOUT) {
+		mt_count(&counters->handshake_timeout, 1);
+	} else if (c->end.alert != 0 || c->end.err == MT_E_TLS || c->end.err == MT_E_PIN) {
+		mt_count(&counters->handshake_tls, 1);
+	} else if (c->end.by_peer) {
+		mt_count(&counters->handshake_closed, 1);
+	} else {
+		mt_count(&counters->handshake_protocol, 1);
+	}
+}
+
 void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len, bool keep_ids)
 {
 	struct mt_endpoint *ep = c->ep;
@@ -173,6 +193,7 @@ void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len
 		mt_count(&ep->cfg.counters->connections_active, (uint64_t)-1);
 	} else {
 		mt_count(&ep->cfg.counters->connections_failed, 1);
+		count_handshake_failure(c);
 		if (c->server) {
 			mt_conn_leave_opening(c);
 		}
@@ -349,6 +370,15 @@ void mt_conn_get_info(struct mt_conn *c, struct mt_conn_info *out)
 	out->cwnd_bytes = stat.cwnd;
 	out->in_flight_bytes = stat.bytes_in_flight;
 	out->migrations = c->migrations;
+#ifdef NGTCP2_CONN_INFO_V2
+	mt_count(&c->ep->cfg.counters->packets_lost, stat.pkt_lost - c->lost_counted);
+	c->lost_counted = stat.pkt_lost;
+#endif
+}
+
+uint64_t mt_conn_handshake_ns(const struct mt_conn *c)
+{
+	return c->handshake_ns;
 }
 
 const struct mt_addr *mt_conn_remote(const struct mt_conn *c)

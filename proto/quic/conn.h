@@ -57,6 +57,8 @@ const uint8_t *mt_conn_fingerprint(const struct mt_conn *c);
 bool mt_conn_is_established(const struct mt_conn *c); /* client: confirmed; server: completed */
 bool mt_conn_is_closing(const struct mt_conn *c);
 void mt_conn_get_info(struct mt_conn *c, struct mt_conn_info *out);
+/* Server: from the first packet to the complete handshake. */
+uint64_t mt_conn_handshake_ns(const struct mt_conn *c);
 const struct mt_addr *mt_conn_remote(const struct mt_conn *c); /* borrowed; the current path */
 /* The path in use, with the socket by which it was reached first; MT_E_CLOSED. */
 int mt_conn_get_path(struct mt_conn *c, struct mt_path *out) MT_MUST_CHECK;

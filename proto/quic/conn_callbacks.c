@@ -51,6 +51,7 @@ static int handshake_completed(ngtcp2_conn *qc, void *user)
 	}
 	c->established = true;
 	mt_conn_leave_opening(c);
+	c->handshake_ns = c->ep->now_ns - c->created_ns;
 	mt_count(&counters->connections_total, 1);
 	mt_count(&counters->connections_active, 1);
 	mt_conn_raise(c, MT_EV_ESTABLISHED);

@@ -184,6 +184,7 @@ int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt
 	c->ep = ep;
 	c->server = how->hd != NULL;
 	c->serial = ++ep->next_serial;
+	c->created_ns = ep->now_ns;
 	c->last_received_ns = ep->now_ns;
 	c->cc = ep->cfg.limits.congestion_control;
 	c->info.local = how->path->local;

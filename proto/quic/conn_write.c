@@ -10,6 +10,8 @@
 /* The largest batch: the kernel takes 64 segments and an IP packet's worth. */
 #define SEGMENTS_MAX 64u
 #define BATCH_MAX    65507u
+/* Acknowledgements and the like are smaller. */
+#define REPETITION_MIN 1000u
 
 struct batch {
 	uint8_t *buf;
@@ -190,9 +192,27 @@ static ngtcp2_ssize write_stream(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pk
 	}
 }
 
+/* Releases of ngtcp2 that do not tell how many packets were lost show it by what they write: a
+ * packet of some size with nothing new in it, and no probe for a larger MTU, is a repetition.
+ */
+static void count_repetition(struct mt_conn *c, size_t n, uint64_t sent_before)
+{
+#ifndef NGTCP2_CONN_INFO_V2
+	if (c->established && n >= REPETITION_MIN && c->info.bytes_sent == sent_before &&
+		n <= ngtcp2_conn_get_path_max_tx_udp_payload_size(c->qc)) {
+		mt_count(&c->ep->cfg.counters->packets_lost, 1);
+	}
+#else
+	(void)c;
+	(void)n;
+	(void)sent_before;
+#endif
+}
+
 static ngtcp2_ssize write_packet(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi,
 	uint8_t *buf, size_t cap, uint32_t *turn)
 {
+	uint64_t sent_before = c->info.bytes_sent;
 	ngtcp2_ssize n;
 
 	do {
@@ -202,6 +222,9 @@ static ngtcp2_ssize write_packet(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pk
 			n = write_stream(c, path, pi, buf, cap, turn);
 		}
 	} while (n == NGTCP2_ERR_WRITE_MORE);
+	if (n > 0) {
+		count_repetition(c, (size_t)n, sent_before);
+	}
 	return n;
 }
 

@@ -36,9 +36,22 @@ struct mt_quic_counters {
 	mt_counter connections_half_open; /* gauge */
 	mt_counter connections_failed;    /* ended before the handshake completed */
 	mt_counter connections_refused;   /* by a cap or a limit, without state */
-	mt_counter identity_refused;      /* no, unknown, revoked identity */
-	mt_counter timeouts;              /* idle and handshake timeouts */
-	mt_counter migrations;            /* paths validated after an address change */
+	/* By which limit: those of connections_refused that one has refused. */
+	mt_counter refused_half_open;
+	mt_counter refused_full;
+	mt_counter refused_rate;
+	mt_counter refused_memory; /* limits.max_memory_mb */
+	mt_counter refused_resources;
+	/* Server: why of connections_failed, but for identity_refused and for those that begin
+	 * again behind a Retry. */
+	mt_counter handshake_timeout;
+	mt_counter handshake_tls;
+	mt_counter handshake_closed; /* by the client */
+	mt_counter handshake_protocol;
+	mt_counter identity_refused; /* no, unknown, revoked identity */
+	mt_counter timeouts;         /* idle and handshake timeouts */
+	mt_counter packets_lost;     /* of ours; up to date after mt_conn_get_info */
+	mt_counter migrations;       /* paths validated after an address change */
 	mt_counter streams_opened;
 	mt_counter streams_closed;
 	mt_counter datagrams_received;

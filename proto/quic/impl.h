@@ -134,6 +134,9 @@ struct mt_conn {
 	uint64_t rx_queued;  /* bytes of all streams that wait for their users */
 	uint64_t last_received_ns;
 	uint64_t migrations;
+	uint64_t created_ns;
+	uint64_t handshake_ns; /* how long it took */
+	uint64_t lost_counted; /* packets that the counters know of */
 	unsigned events;
 	enum mt_cc cc;
 	bool server : 1;
@@ -145,6 +148,7 @@ struct mt_conn {
 	bool ended : 1;
 	bool got_reset : 1;
 	bool crypto_flood : 1;
+	bool refused : 1;     /* its identity is not welcome, and that was told */
 	bool wants_retry : 1; /* ended: the client's address is to be validated first */
 	bool dgram_was_full : 1;
 };

@@ -145,7 +145,7 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.unit = "",
 		.initial = "on",
 		.applies = MT_APPLIES_LIVE,
-		.help = "Whether the HTTP endpoint runs: /metrics, /status and /healthz",
+		.help = "Whether the HTTP endpoint runs: dashboard, /metrics and JSON",
 	},
 	{
 		.id = MT_SET_METRICS_BIND_ADDR,
@@ -157,6 +157,17 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.initial = "127.0.0.1:9090",
 		.applies = MT_APPLIES_LIVE,
 		.help = "Address and TCP port of the HTTP endpoint",
+	},
+	{
+		.id = MT_SET_METRICS_PER_CLIENT,
+		.key = "metrics.per_client",
+		.type = MT_SETTING_INT,
+		.unit = "clients",
+		.minimum = 0,
+		.maximum = 1000,
+		.initial = "0",
+		.applies = MT_APPLIES_LIVE,
+		.help = "Clients that /metrics shows by name, those with the most payload",
 	},
 	{
 		.id = MT_SET_LOGGING_LEVEL,

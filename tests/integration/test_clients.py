@@ -179,7 +179,7 @@ def test_udp_rate():
             got = sum(len(data) for data in target.received) * 8 / seconds
             assert got <= rate * 1.1, got
             assert SANITIZE or got >= rate * 0.8, got
-            assert server.metrics()["mytunnel_udp_dropped_rate_total"] > 0
+            assert server.json("stats")["counters"]["udp_dropped_rate"] > 0
             # The other way: twenty answers of a kilobyte for each question.
             answers = Answers(association)
             before = answers.bytes
