@@ -30,6 +30,7 @@ CHANGES = {
     "tls.auto_generate": "off",
     "metrics.enabled": "off",
     "metrics.bind_addr": "127.0.0.1:0",
+    "metrics.per_client": "5",
     "logging.level": "warn",
     "logging.format": "pretty",
     "logging.access": "on",

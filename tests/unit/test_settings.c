@@ -82,6 +82,7 @@ static void test_table_defaults(void **state)
 		{"tls.auto_generate", "on"},
 		{"metrics.enabled", "on"},
 		{"metrics.bind_addr", "127.0.0.1:9090"},
+		{"metrics.per_client", "0"},
 		{"logging.level", "info"},
 		{"logging.format", "json"},
 		{"logging.access", "off"},
