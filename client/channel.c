@@ -150,6 +150,7 @@ int mt_channel_open(struct mt_channel *channel, struct mt_stream *stream,
 	struct mt_channel_message hello = {
 		.type = MT_CHANNEL_HELLO,
 		.version = MT_CHANNEL_VERSION,
+		.capabilities = MT_CAP_EXTENDED_UDP | MT_CAP_UDP_STREAM,
 		.text = agent,
 		.text_len = sizeof(agent) - 1,
 	};
@@ -177,4 +178,15 @@ int mt_channel_ping(struct mt_channel *channel)
 	}
 	ping.sent_ns = channel->now_ns(channel->events.user);
 	return send_message(channel, &ping);
+}
+
+void mt_channel_end_session(struct mt_channel *channel, uint32_t session)
+{
+	const struct mt_channel_message end = {.type = MT_CHANNEL_SESSION_END, .session = session};
+
+	if (channel->stream != NULL) {
+		int err = send_message(channel, &end);
+
+		(void)err; /* it is a courtesy */
+	}
 }

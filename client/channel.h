@@ -30,4 +30,8 @@ int mt_channel_open(struct mt_channel *channel, struct mt_stream *stream,
 	const struct mt_channel_events *events, uint64_t (*now_ns)(void *user)) MT_MUST_CHECK;
 /* MT_E_CLOSED when there is no channel, MT_E_AGAIN when it takes no more now. */
 int mt_channel_ping(struct mt_channel *channel) MT_MUST_CHECK;
+/* Lost when there is no channel, or when it takes no more now: the server closes idle sessions
+ * anyway.
+ */
+void mt_channel_end_session(struct mt_channel *channel, uint32_t session);
 void mt_channel_close(struct mt_channel *channel);

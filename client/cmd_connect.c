@@ -22,6 +22,9 @@ static const char help[] =
 	"  -L [BIND:]PORT:HOST:HOSTPORT  forward connections to PORT here to HOST, as seen from "
 	"the\n"
 	"                              server; IPv6 addresses in brackets\n"
+	"  -U [BIND:]PORT:HOST:HOSTPORT  the same for UDP: each local sender has a port of its own "
+	"at the\n"
+	"                              server\n"
 	"\n"
 	"All may be repeated; PORT 0 takes a free one. The addresses, and the state of the "
 	"connection\n"
@@ -31,6 +34,7 @@ static const char help[] =
 	"  mytunnel connect laptop\n"
 	"  mytunnel connect ./laptop.uri --socks 127.0.0.1:9050\n"
 	"  mytunnel connect laptop -L 2222:intranet.example:22\n"
+	"  mytunnel connect laptop -U 5353:dns.example:53\n"
 	"  mytunnel connect - < laptop.uri\n";
 
 static int add_proxy(struct mt_session_config *config, const char *kind, const char *text)
@@ -49,18 +53,19 @@ static int add_proxy(struct mt_session_config *config, const char *kind, const c
 	return MT_EXIT_OK;
 }
 
-static int add_forward(struct mt_session_config *config, const char *text)
+static int add_forward(struct mt_forward *forwards, size_t *count, char option, const char *text)
 {
 	const char *why = "";
 
-	if (config->forward_count == MT_SESSION_FORWARDS_MAX) {
+	if (*count == MT_SESSION_FORWARDS_MAX) {
 		return mt_verb_usage_error(&mt_verb_connect, "there are too many forwards");
 	}
-	if (mt_forward_parse(&config->forwards[config->forward_count], text, &why) < 0) {
-		mt_say("connect: -L '%.200s': %s; try: mytunnel connect --help", text, why);
+	if (mt_forward_parse(&forwards[*count], text, &why) < 0) {
+		mt_say("connect: -%c '%.200s': %s; try: mytunnel connect --help", option, text,
+			why);
 		return MT_EXIT_USAGE;
 	}
-	config->forward_count++;
+	(*count)++;
 	return MT_EXIT_OK;
 }
 
@@ -76,18 +81,25 @@ static int parse_options(struct mt_session_config *config, int argc, char **argv
 	int option;
 
 	while (status == MT_EXIT_OK &&
-		(option = getopt_long(argc, argv, "L:h", options, NULL)) != -1) {
+		(option = getopt_long(argc, argv, "L:U:h", options, NULL)) != -1) {
 		switch (option) {
 		case 's': status = add_proxy(config, "socks", optarg); break;
 		case 'p': status = add_proxy(config, "http", optarg); break;
-		case 'L': status = add_forward(config, optarg); break;
+		case 'L':
+			status = add_forward(config->forwards, &config->forward_count, 'L', optarg);
+			break;
+		case 'U':
+			status = add_forward(
+				config->udp_forwards, &config->udp_forward_count, 'U', optarg);
+			break;
 		case 'h': *helped = true; return mt_verb_print_help(&mt_verb_connect);
 		default:
 			status = mt_verb_usage_error(&mt_verb_connect, "the option is not known");
 			break;
 		}
 	}
-	if (status == MT_EXIT_OK && config->proxy_count == 0 && config->forward_count == 0) {
+	if (status == MT_EXIT_OK && config->proxy_count == 0 && config->forward_count == 0 &&
+		config->udp_forward_count == 0) {
 		config->by_default = true;
 		status = add_proxy(config, "socks", "127.0.0.1:1080");
 	}

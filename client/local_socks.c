@@ -8,13 +8,13 @@ static void refuse_with(struct mt_local *local, uint8_t reply)
 	mt_local_finish(local, buf, mt_socks_reply_encode(buf, reply, NULL));
 }
 
-static void associate(struct mt_local *local)
+static void associate(struct mt_local *local, const struct mt_socks_target *from)
 {
 	uint8_t buf[MT_SOCKS_REPLY_MAX];
 	struct mt_addr bound;
 
-	if (mt_udp_assoc_open(&local->assoc, local->locals->config.udp, local->item.fd, &bound) <
-		0) {
+	if (mt_udp_assoc_open(
+		    &local->assoc, local->locals->config.udp, local->item.fd, from, &bound) < 0) {
 		refuse_with(local, MT_STATUS_GENERAL_FAILURE);
 		return;
 	}
@@ -69,7 +69,7 @@ static bool on_data(struct mt_local *local)
 	if (command == MT_SOCKS_CONNECT) {
 		mt_local_request(local, target.host, target.host_len, target.port, NULL, 0, false);
 	} else if (command == MT_SOCKS_UDP_ASSOCIATE) {
-		associate(local);
+		associate(local, &target);
 	} else {
 		refuse_with(local, MT_STATUS_TYPE_NOT_SUPPORTED);
 	}

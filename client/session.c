@@ -3,6 +3,7 @@
 #include "client/listener.h"
 #include "client/netwatch.h"
 #include "client/say.h"
+#include "client/udp_forward.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -19,6 +20,8 @@ struct session {
 	struct mt_netwatch *netwatch;
 	struct mt_listener *listeners[MT_SESSION_PROXIES_MAX + MT_SESSION_FORWARDS_MAX];
 	size_t listener_count;
+	struct mt_udp_forward *udp_forwards[MT_SESSION_FORWARDS_MAX];
+	size_t udp_forward_count;
 	uv_signal_t signals[2];
 	size_t signal_count;
 	int result;
@@ -115,7 +118,7 @@ static int start_core(struct session *s, struct mt_profile *profile)
 		return err;
 	}
 	mt_profile_deinit(profile);
-	s->udp = mt_udp_relay_new(&s->loop, s->poller, s->uplink);
+	s->udp = mt_udp_relay_new(&s->loop, s->mem, s->poller, s->uplink);
 	if (s->udp == NULL) {
 		return -ENOMEM;
 	}
@@ -135,24 +138,51 @@ static int start_core(struct session *s, struct mt_profile *profile)
 	return start_signals(s);
 }
 
-static int listen_on(struct session *s, const struct mt_addr *bind,
-	const struct mt_forward *forward, struct mt_addr *bound)
+/* Says what is to be said about an address, and returns `err`. */
+static int check_listening(const struct mt_addr *bind, int err)
 {
 	char text[MT_ADDR_TEXT_MAX];
-	int err = mt_listener_open(&s->listeners[s->listener_count], &s->loop, s->poller, s->locals,
-		bind, forward, bound);
 
 	(void)mt_addr_format(bind, text, sizeof(text)); /* returns `text` */
 	if (err < 0) {
 		mt_say("cannot listen on %s (%s): nothing was started; choose another address",
 			text, mt_strerror(err));
-		return err;
-	}
-	s->listener_count++;
-	if (!mt_addr_is_loopback(bind)) {
+	} else if (!mt_addr_is_loopback(bind)) {
 		mt_say("warning: %s can be reached from other machines: whoever reaches it uses "
 		       "your tunnel",
 			text);
+	}
+	return err;
+}
+
+static int listen_on(struct session *s, const struct mt_addr *bind,
+	const struct mt_forward *forward, struct mt_addr *bound)
+{
+	int err = mt_listener_open(&s->listeners[s->listener_count], &s->loop, s->poller, s->locals,
+		bind, forward, bound);
+
+	s->listener_count += err == 0 ? 1 : 0;
+	return check_listening(bind, err);
+}
+
+static int start_udp_forwards(struct session *s, struct mt_session_config *config)
+{
+	char text[MT_ADDR_TEXT_MAX];
+	char target[300];
+	struct mt_addr bound;
+
+	for (size_t i = 0; i < config->udp_forward_count; i++) {
+		const struct mt_forward *forward = &config->udp_forwards[i];
+		int err = mt_udp_forward_open(
+			&s->udp_forwards[s->udp_forward_count], s->udp, forward, &bound);
+
+		s->udp_forward_count += err == 0 ? 1 : 0;
+		err = check_listening(&forward->bind, err);
+		if (err < 0) {
+			return err;
+		}
+		print_line("udp-forward", mt_addr_format(&bound, text, sizeof(text)), " ",
+			mt_target_format(forward->host, forward->port, target, sizeof(target)));
 	}
 	return 0;
 }
@@ -194,6 +224,9 @@ static void stop(struct session *s)
 	while (s->listener_count > 0) {
 		mt_listener_close(s->listeners[--s->listener_count]);
 	}
+	while (s->udp_forward_count > 0) {
+		mt_udp_forward_close(s->udp_forwards[--s->udp_forward_count]);
+	}
 	mt_netwatch_stop(s->netwatch);
 	mt_locals_free(s->locals);
 	mt_udp_relay_free(s->udp);
@@ -230,6 +263,9 @@ int mt_session_run(struct mt_session_config *config, struct mt_profile *profile)
 		goto out;
 	}
 	err = start_listeners(s, config);
+	if (err == 0) {
+		err = start_udp_forwards(s, config);
+	}
 	if (err < 0) {
 		goto out;
 	}

@@ -11,7 +11,7 @@
 #include <stddef.h>
 
 #define MT_SESSION_PROXIES_MAX  16
-#define MT_SESSION_FORWARDS_MAX 256
+#define MT_SESSION_FORWARDS_MAX 256 /* of TCP, and as many of UDP */
 
 struct mt_session_proxy {
 	const char *kind; /* "socks" or "http": what it is announced as; both speak both */
@@ -23,6 +23,8 @@ struct mt_session_config {
 	size_t proxy_count;
 	struct mt_forward forwards[MT_SESSION_FORWARDS_MAX];
 	size_t forward_count;
+	struct mt_forward udp_forwards[MT_SESSION_FORWARDS_MAX];
+	size_t udp_forward_count;
 	bool by_default; /* nobody asked for the proxy's address */
 };
 

@@ -1,102 +1,35 @@
 #include "client/udp_assoc.h"
 
 #include "client/socks.h"
-#include "client/udp_flows.h"
-#include "proto/wire/request.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <unistd.h>
 
-#define DATAGRAM_MAX   65535
 #define READS_A_TURN   64 /* before other sockets get their share */
 #define RECEIVE_BUFFER (1024 * 1024)
 
 struct mt_udp_assoc {
 	struct mt_poll_item item; /* first */
-	TAILQ_ENTRY(mt_udp_assoc) entry;
-	struct mt_udp_relay *relay;
+	struct mt_udp_session session;
 	struct mt_addr owner; /* its address; its port once `locked` */
-	bool locked;          /* the first datagram's port is the only one from then on */
+	bool locked; /* one port only: that of the request, or else that of the first datagram */
 };
-
-TAILQ_HEAD(assoc_list, mt_udp_assoc);
-
-struct mt_udp_relay {
-	uv_loop_t *loop;
-	struct mt_poller *poller;
-	struct mt_uplink *uplink;
-	struct mt_udp_flows *flows;
-	struct assoc_list assocs; /* the last active one first */
-	size_t count;
-	struct mt_udp_relay_stats stats;
-	uint8_t buffer[DATAGRAM_MAX];
-};
-
-struct mt_udp_relay *mt_udp_relay_new(
-	uv_loop_t *loop, struct mt_poller *poller, struct mt_uplink *uplink)
-{
-	struct mt_udp_relay *relay = calloc(1, sizeof(*relay));
-
-	if (relay == NULL) {
-		return NULL;
-	}
-	relay->loop = loop;
-	relay->poller = poller;
-	relay->uplink = uplink;
-	TAILQ_INIT(&relay->assocs);
-	relay->flows = mt_udp_flows_new();
-	if (relay->flows == NULL) {
-		free(relay);
-		return NULL;
-	}
-	return relay;
-}
-
-void mt_udp_relay_free(struct mt_udp_relay *relay)
-{
-	if (relay != NULL) {
-		mt_udp_flows_free(relay->flows);
-		free(relay);
-	}
-}
 
 /* The datagram in the relay's buffer is from the association's owner: into the tunnel with it. */
-static void forward(struct mt_udp_assoc *assoc, size_t len)
+static void forward(struct mt_udp_assoc *assoc, const uint8_t *data, size_t len)
 {
-	struct mt_udp_relay *relay = assoc->relay;
-	uint8_t header[MT_DATAGRAM_HEADER_MAX];
 	struct mt_socks_target target;
 	size_t payload;
-	size_t header_len;
-	int err;
 
-	if (mt_socks_udp_decode(&target, &payload, relay->buffer, len) < 0) {
-		relay->stats.dropped_malformed++;
+	/* Fragments of SOCKS5 are among what is refused here (RFC 1928, section 7). */
+	if (mt_socks_udp_decode(&target, &payload, data, len) < 0) {
+		mt_udp_relay_stats(assoc->session.relay)->dropped_malformed++;
 		return;
 	}
-	header_len = target.port == 0 ? 0
-				      : mt_datagram_header_encode(header, sizeof(header),
-						target.port, target.host, target.host_len);
-	if (header_len == 0) {
-		relay->stats.dropped_malformed++;
-		return;
-	}
-	err = mt_udp_flows_touch(relay->flows, target.host, target.host_len, target.port, assoc,
-		uv_now(relay->loop));
-	if (err == 0) {
-		err = mt_uplink_send_datagram(
-			relay->uplink, header, header_len, relay->buffer + payload, len - payload);
-	}
-	if (err == 0) {
-		relay->stats.sent++;
-	} else if (err == MT_E_TOO_LONG) {
-		relay->stats.dropped_too_long++;
-	} else {
-		relay->stats.dropped_offline++;
-	}
+	mt_udp_session_send(&assoc->session, target.host, target.host_len, target.port,
+		data + payload, len - payload);
 }
 
 static bool is_owner(struct mt_udp_assoc *assoc, const struct mt_addr *from)
@@ -112,37 +45,74 @@ static bool is_owner(struct mt_udp_assoc *assoc, const struct mt_addr *from)
 	return true;
 }
 
+/* False when nothing is left. */
+static bool read_one(struct mt_udp_assoc *assoc)
+{
+	struct mt_udp_relay *relay = assoc->session.relay;
+	uint8_t *buffer = mt_udp_relay_buffer(relay);
+	struct sockaddr_storage name;
+	socklen_t name_len = sizeof(name);
+	struct mt_addr from;
+	ssize_t n = recvfrom(
+		assoc->item.fd, buffer, MT_UDP_READ_BYTES, 0, (struct sockaddr *)&name, &name_len);
+
+	if (n < 0) {
+		/* Anything else is an ICMP error of an earlier answer, taken away by this call. */
+		return errno != EAGAIN && errno != EWOULDBLOCK;
+	}
+	if (mt_addr_from_sockaddr(&from, (struct sockaddr *)&name, name_len) < 0 ||
+		!is_owner(assoc, &from)) {
+		mt_udp_relay_stats(relay)->dropped_foreign++;
+		return true;
+	}
+	forward(assoc, buffer, (size_t)n);
+	return true;
+}
+
 static void on_ready(struct mt_poll_item *item, unsigned events)
 {
 	struct mt_udp_assoc *assoc = (struct mt_udp_assoc *)item;
-	struct mt_udp_relay *relay = assoc->relay;
+	struct mt_udp_relay *relay = assoc->session.relay;
 
 	if ((events & MT_POLL_IN) == 0) {
 		return;
 	}
-	TAILQ_REMOVE(&relay->assocs, assoc, entry);
-	TAILQ_INSERT_HEAD(&relay->assocs, assoc, entry);
 	for (int i = 0; i < READS_A_TURN; i++) {
-		struct sockaddr_storage name;
-		socklen_t name_len = sizeof(name);
-		struct mt_addr from;
-		ssize_t n = recvfrom(item->fd, relay->buffer, sizeof(relay->buffer), 0,
-			(struct sockaddr *)&name, &name_len);
-
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+		if (!read_one(assoc)) {
 			return;
 		}
-		if (n < 0) {
-			continue; /* an ICMP error of an earlier answer, taken away by this call */
+		if (!mt_udp_relay_has_room(relay)) {
+			break;
 		}
-		if (mt_addr_from_sockaddr(&from, (struct sockaddr *)&name, name_len) < 0 ||
-			!is_owner(assoc, &from)) {
-			relay->stats.dropped_foreign++;
-			continue;
-		}
-		forward(assoc, (size_t)n);
 	}
-	mt_poller_defer(relay->poller, item, MT_POLL_IN);
+	mt_poller_defer(mt_udp_relay_poller(relay), item, MT_POLL_IN);
+}
+
+static void on_answer(struct mt_udp_session *s, const struct mt_datagram *answer)
+{
+	struct mt_udp_assoc *assoc =
+		(struct mt_udp_assoc *)((char *)s - offsetof(struct mt_udp_assoc, session));
+	struct mt_udp_relay_stats *stats = mt_udp_relay_stats(s->relay);
+	uint8_t header[MT_SOCKS_UDP_HEADER_MAX];
+	size_t header_len = mt_socks_udp_header_encode(
+		header, sizeof(header), answer->host, answer->host_len, answer->port);
+	struct iovec iov[2] = {
+		{.iov_base = header, .iov_len = header_len},
+		{.iov_base = (void *)(uintptr_t)answer->payload, .iov_len = answer->payload_len},
+	};
+	struct msghdr msg = {
+		.msg_name = &assoc->owner.sa,
+		.msg_namelen = assoc->owner.len,
+		.msg_iov = iov,
+		.msg_iovlen = 2,
+	};
+
+	if (header_len > 0 && assoc->locked &&
+		sendmsg(assoc->item.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) {
+		stats->received++;
+	} else {
+		stats->dropped_unknown++;
+	}
 }
 
 static int get_name(int fd, int (*get)(int, struct sockaddr *, socklen_t *), struct mt_addr *out)
@@ -196,34 +166,51 @@ static int open_socket(int tcp_fd, int *out, struct mt_addr *bound)
 	return 0;
 }
 
-int mt_udp_assoc_open(
-	struct mt_udp_assoc **out, struct mt_udp_relay *relay, int fd, struct mt_addr *bound)
+/* RFC 1928, section 4: where the application says that its datagrams will come from. Zeros, and
+ * what the socket cannot receive from, say nothing.
+ */
+static void take_request(struct mt_udp_assoc *assoc, const struct mt_socks_target *from)
 {
-	struct mt_udp_assoc *assoc;
+	struct mt_addr said;
+	enum mt_host_kind kind;
+
+	if (mt_host_parse(&kind, &said, from->host, from->host_len, 0) == 0 &&
+		kind != MT_HOST_NAME && !mt_addr_is_any(&said) &&
+		said.sa.sa_family == assoc->owner.sa.sa_family) {
+		assoc->owner = said;
+	}
+	mt_addr_set_port(&assoc->owner, from->port);
+	assoc->locked = from->port != 0;
+}
+
+int mt_udp_assoc_open(struct mt_udp_assoc **out, struct mt_udp_relay *relay, int fd,
+	const struct mt_socks_target *from, struct mt_addr *bound)
+{
+	struct mt_udp_assoc *assoc = calloc(1, sizeof(*assoc));
 	struct mt_addr address;
 	int udp_fd = -1;
 	int err;
 
-	if (relay->count >= MT_UDP_ASSOCS_MAX) {
-		return MT_E_LIMIT;
-	}
-	assoc = calloc(1, sizeof(*assoc));
 	if (assoc == NULL) {
 		return -ENOMEM;
 	}
-	assoc->relay = relay;
+	assoc->session.on_answer = on_answer;
 	err = get_name(fd, peer_name, &assoc->owner);
 	if (err == 0) {
+		take_request(assoc, from);
 		err = open_socket(fd, &udp_fd, &address);
 	}
 	if (err == 0) {
-		err = mt_poller_add(relay->poller, &assoc->item, udp_fd, on_ready);
+		err = mt_udp_session_open(&assoc->session, relay);
 	}
 	if (err < 0) {
 		goto out;
 	}
-	TAILQ_INSERT_HEAD(&relay->assocs, assoc, entry);
-	relay->count++;
+	err = mt_poller_add(mt_udp_relay_poller(relay), &assoc->item, udp_fd, on_ready);
+	if (err < 0) {
+		mt_udp_session_close(&assoc->session);
+		goto out;
+	}
 	*bound = address;
 	*out = assoc;
 	return 0;
@@ -237,63 +224,10 @@ out:
 
 void mt_udp_assoc_close(struct mt_udp_assoc *assoc)
 {
-	struct mt_udp_relay *relay;
-
 	if (assoc == NULL) {
 		return;
 	}
-	relay = assoc->relay;
-	mt_poller_close(relay->poller, &assoc->item);
-	mt_udp_flows_forget(relay->flows, assoc);
-	TAILQ_REMOVE(&relay->assocs, assoc, entry);
-	relay->count--;
+	mt_poller_close(mt_udp_relay_poller(assoc->session.relay), &assoc->item);
+	mt_udp_session_close(&assoc->session);
 	free(assoc);
-}
-
-void mt_udp_relay_deliver(struct mt_udp_relay *relay, const uint8_t *data, size_t len)
-{
-	uint8_t header[MT_SOCKS_UDP_HEADER_MAX];
-	struct mt_datagram datagram;
-	struct mt_udp_assoc *assoc;
-	struct iovec iov[2];
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-	size_t header_len;
-
-	if (mt_datagram_decode(&datagram, data, len) < 0) {
-		relay->stats.dropped_unknown++;
-		return;
-	}
-	/* The server's side of the mapping is a full cone: what nobody asked for goes to the
-	 * association that was active last.
-	 */
-	assoc = mt_udp_flows_find(relay->flows, datagram.host, datagram.host_len, datagram.port);
-	if (assoc == NULL) {
-		assoc = TAILQ_FIRST(&relay->assocs);
-	}
-	header_len = mt_socks_udp_header_encode(
-		header, sizeof(header), datagram.host, datagram.host_len, datagram.port);
-	if (assoc == NULL || !assoc->locked || header_len == 0) {
-		relay->stats.dropped_unknown++;
-		return;
-	}
-	iov[0] = (struct iovec){.iov_base = header, .iov_len = header_len};
-	iov[1] = (struct iovec){
-		.iov_base = (void *)(uintptr_t)datagram.payload, .iov_len = datagram.payload_len};
-	msg.msg_name = &assoc->owner.sa;
-	msg.msg_namelen = assoc->owner.len;
-	if (sendmsg(assoc->item.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) {
-		relay->stats.received++;
-	} else {
-		relay->stats.dropped_unknown++;
-	}
-}
-
-void mt_udp_relay_tick(struct mt_udp_relay *relay)
-{
-	mt_udp_flows_expire(relay->flows, uv_now(relay->loop));
-}
-
-const struct mt_udp_relay_stats *mt_udp_relay_stats(const struct mt_udp_relay *relay)
-{
-	return &relay->stats;
 }

@@ -87,6 +87,18 @@ void mt_uplink_forget(struct mt_uplink *u, struct mt_waiter *w);
  */
 int mt_uplink_send_datagram(struct mt_uplink *u, const void *head, size_t head_len,
 	const void *body, size_t body_len) MT_MUST_CHECK;
+/* What UDP can use now. */
+struct mt_uplink_udp {
+	bool settled;          /* else the server's Hello may still come */
+	uint32_t capabilities; /* enum mt_capability */
+	unsigned max_sessions; /* that the server keeps; 0: not known */
+	size_t datagram_max;   /* bytes; 0: no datagrams */
+	size_t datagram_room;  /* how many more before the oldest is dropped */
+};
+/* MT_E_CLOSED when there is no connection. */
+int mt_uplink_get_udp(struct mt_uplink *u, struct mt_uplink_udp *out) MT_MUST_CHECK;
+/* Tells the server that a UDP session is over, as far as it has a control channel. */
+void mt_uplink_end_session(struct mt_uplink *u, uint32_t session);
 /* Pings by the first usable connection's control channel. MT_E_CLOSED, MT_E_AGAIN. */
 int mt_uplink_ping(struct mt_uplink *u) MT_MUST_CHECK;
 /* What the first usable connection knows of its path. */

@@ -1,4 +1,4 @@
-/* Datagrams over a stream of bytes, both directions (PROTOCOL.md, section 7.3), whatever carries
+/* Datagrams over a stream of bytes, both directions (PROTOCOL.md, section 7.2), whatever carries
  * the bytes: a stream of QUIC (frames_stream.h) or a TLS connection. A carrier that does not keep
  * up loses the oldest datagrams, as UDP does. One thread.
  */

@@ -1,4 +1,4 @@
-/* Datagrams within a stream of bytes (PROTOCOL.md, section 7.3): Length(2) before each one. */
+/* Datagrams within a stream of bytes (PROTOCOL.md, section 7.2): Length(2) before each one. */
 #pragma once
 
 #include "proto/wire/alloc.h"

@@ -81,8 +81,8 @@ def http_connect(port, host, target_port, timeout=TIMEOUT):
 class Association:
     """A UDP association; a context manager."""
 
-    def __init__(self, port, timeout=TIMEOUT):
-        self.control, self.relay = _request(port, 3, "0.0.0.0", 0, timeout)
+    def __init__(self, port, timeout=TIMEOUT, source=("0.0.0.0", 0)):
+        self.control, self.relay = _request(port, 3, *source, timeout)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.socket.settimeout(timeout)

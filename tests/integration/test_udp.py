@@ -1,9 +1,13 @@
 """UDP of every size, in sessions: the extended form, fragments, datagrams in streams."""
 
+import contextlib
 import os
+import re
+import socket
 import struct
 
-from harness import SLOW, Server, wait_until
+import socks
+from harness import SLOW, TIMEOUT, Server, wait_until
 from targets import UdpTarget
 from test_protocol import datagram, hexed, interop, one
 
@@ -173,3 +177,116 @@ def test_rules_hold_in_every_form():
             timeout_ms=300)
         assert target.received == []
         assert server.json("stats")["counters"]["udp_dropped_denied"] == 3
+
+
+SIZES = (0, 1, 1200, 1472, 4000, 60000)
+
+
+def exchange(sock, address, data, tries=3):
+    """One question, one answer on a plain UDP socket; UDP may lose either."""
+    sock.settimeout(TIMEOUT / tries)
+    for left in range(tries - 1, -1, -1):
+        sock.sendto(data, address)
+        with contextlib.suppress(TimeoutError):
+            return sock.recv(65536)
+        assert left, f"no answer to {len(data)} bytes"
+
+
+@contextlib.contextmanager
+def forwarded(client):
+    """A local socket and the address of the client's first -U forward."""
+    line = client.process.wait_line(r"^udp-forward (\S+):(\d+) ")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock, (line.group(1), int(line.group(2)))
+
+
+def test_every_size_by_socks():
+    """What an association sends comes back equal, whatever its size; whole, and as one packet."""
+    with Server() as server, UdpTarget() as target:
+        client = server.client()
+        with socks.Association(client.port) as association:
+            for size in SIZES:
+                data = os.urandom(size)
+                assert association.exchange(data, "127.0.0.1", target.port)[0] == data, size
+        assert [len(data) for data in target.received] == list(SIZES)
+        assert server.json("stats")["counters"]["udp_fragments"] > 40
+
+
+def test_forward_every_size():
+    """The same by -U, where the application knows nothing of SOCKS5; 65,507 bytes as well."""
+    with Server() as server, UdpTarget() as target:
+        client = server.client(args=["-U", f"0:localhost:{target.port}"])
+        with forwarded(client) as (sock, address):
+            for size in (*SIZES, 65507):
+                data = os.urandom(size)
+                assert exchange(sock, address, data) == data, size
+
+
+def test_applications_do_not_see_each_other():
+    """Two associations and two senders to a forward talk to one target: four sessions, and each gets
+    its own answers, and only these."""
+    with Server() as server, UdpTarget(lambda data: [data, data]) as target:
+        client = server.client(args=["-U", f"0:127.0.0.1:{target.port}"])
+        with contextlib.ExitStack() as stack:
+            one, two = (stack.enter_context(socks.Association(client.port)) for _ in range(2))
+            three, address = stack.enter_context(forwarded(client))
+            four, _ = stack.enter_context(forwarded(client))
+            for number in range(50):
+                for user in (one, two):
+                    user.send(b"%d %d" % (id(user), number), "127.0.0.1", target.port)
+                for user in (three, four):
+                    user.sendto(b"%d %d" % (id(user), number), address)
+                for user in (one, two, three, four):
+                    user_socket = getattr(user, "socket", user)
+                    user_socket.settimeout(TIMEOUT)
+                    for _ in range(2):
+                        got = user_socket.recv(65536)
+                        assert got.endswith(b"%d %d" % (id(user), number)), (number, got)
+            assert len(set(target.sources)) == 4, target.sources
+            assert server.json("stats")["counters"]["udp_sessions_active"] == 4
+            # Who knows the server's port may answer, and only the session's owner hears it.
+            source = target.sources[target.received.index(b"%d 0" % id(one))]
+            with UdpTarget() as stranger:
+                stranger.socket.sendto(b"unasked", source)
+                assert one.receive()[0] == b"unasked"
+        # Closed associations end their sessions at the server; those of the forward stay.
+        wait_until(lambda: server.json("stats")["counters"]["udp_sessions_active"] == 2,
+                   what="the sessions to end")
+
+
+def test_forward_answers_of_the_target_alone():
+    """What a stranger sends to the server's port does not come out of a forward."""
+    with Server() as server, UdpTarget() as target, UdpTarget() as stranger:
+        client = server.client(args=["-U", f"0:127.0.0.1:{target.port}"])
+        with forwarded(client) as (sock, address):
+            assert exchange(sock, address, b"asked") == b"asked"
+            stranger.socket.sendto(b"unasked", target.sources[0])
+            assert exchange(sock, address, b"again") == b"again"
+
+
+def test_several_forwards():
+    """Each -U has its own target; bad ones are refused with a reason, and nothing starts."""
+    with Server() as server, UdpTarget() as first, UdpTarget(lambda data: data[::-1]) as second:
+        client = server.client(args=["-U", f"0:127.0.0.1:{first.port}",
+                                     "-U", f"127.0.0.1:0:localhost:{second.port}"])
+        client.process.wait_line(r"^udp-forward .*localhost")
+        ports = re.findall(r"^udp-forward 127\.0\.0\.1:(\d+) ", client.process.text(), re.M)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            assert exchange(sock, ("127.0.0.1", int(ports[0])), b"abc") == b"abc"
+            assert exchange(sock, ("127.0.0.1", int(ports[1])), b"abc") == b"cba"
+
+
+def test_request_says_the_port():
+    """RFC 1928: datagrams come from the port of the request, when it names one; others are dropped."""
+    with Server() as server, UdpTarget() as target:
+        client = server.client()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:
+            mine.bind(("127.0.0.1", 0))
+            mine.settimeout(TIMEOUT)
+            with socks.Association(client.port, source=mine.getsockname()) as association:
+                association.send(b"foreign", "127.0.0.1", target.port)
+                mine.sendto(b"\0\0\0" + socks.encode_address("127.0.0.1", target.port) + b"mine",
+                            association.relay)
+                assert association.parse(mine.recv(65536))[0] == b"mine"
+        assert target.received == [b"mine"]

@@ -1,0 +1,40 @@
+#include "client/uplink_impl.h"
+
+#define HELLO_MS 1000 /* then a server that has not said Hello is taken for one without */
+
+/* Whether it is known what the server offers: its Hello has come, or there will be none. */
+static bool is_settled(const struct mt_link *link, uint64_t now_ns)
+{
+	return link->channel.greeted || link->channel.stream == NULL ||
+	       now_ns - link->up_ns >= HELLO_MS * 1000000ull;
+}
+
+int mt_uplink_get_udp(struct mt_uplink *u, struct mt_uplink_udp *out)
+{
+	for (size_t i = 0; i < u->link_count; i++) {
+		const struct mt_link *link = u->links[i];
+
+		if (mt_link_is_usable(link)) {
+			*out = (struct mt_uplink_udp){
+				.settled = is_settled(link, mt_driver_now_ns(u->driver)),
+				.capabilities = link->channel.hello.capabilities,
+				.max_sessions = link->channel.hello.max_sessions,
+				.datagram_max = mt_conn_datagram_max(link->conn),
+				.datagram_room = mt_conn_datagram_room(link->conn),
+			};
+			return 0;
+		}
+	}
+	return MT_E_CLOSED;
+}
+
+void mt_uplink_end_session(struct mt_uplink *u, uint32_t session)
+{
+	for (size_t i = 0; i < u->link_count; i++) {
+		struct mt_channel *channel = &u->links[i]->channel;
+
+		if (channel->hello.capabilities & MT_CAP_EXTENDED_UDP) {
+			mt_channel_end_session(channel, session);
+		}
+	}
+}
