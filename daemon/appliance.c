@@ -1,6 +1,7 @@
 #include "daemon/appliance.h"
 
 #include "daemon/audit.h"
+#include "daemon/certs.h"
 #include "daemon/log.h"
 #include "daemon/observe.h"
 #include "daemon/publish.h"
@@ -98,9 +99,9 @@ static int load_state(struct mt_appliance *a, const struct mt_preset *presets, s
 	a->tag = (uint8_t)generation;
 	rv = write_presets(a, presets, count, why, why_cap);
 	if (rv == 0) {
-		rv = mt_publish_ensure_certs(a->store,
-			mt_settings_bool(&a->settings, MT_SET_TLS_AUTO_GENERATE), &made, why,
-			why_cap);
+		rv = mt_certs_ensure(a->store,
+			mt_settings_bool(&a->settings, MT_SET_TLS_AUTO_GENERATE),
+			(int64_t)time(NULL), &made, why, why_cap);
 	}
 	if (rv == 0) {
 		mt_log_configure(mt_settings_text(&a->settings, MT_SET_LOGGING_LEVEL),
@@ -185,9 +186,6 @@ static int init_handles(struct mt_appliance *a)
 		rv = uv_timer_init(a->loop, &a->retry); /* timers do not fail to initialise */
 	}
 	if (rv == 0) {
-		rv = uv_timer_init(a->loop, &a->certs);
-	}
-	if (rv == 0) {
 		rv = uv_timer_init(a->loop, &a->accounting);
 	}
 	if (rv == 0) {
@@ -197,7 +195,6 @@ static int init_handles(struct mt_appliance *a)
 	mt_events_init(&a->events, a->loop, &a->inbox);
 	mt_trial_init(&a->trial, a->loop, a);
 	a->retry.data = a;
-	a->certs.data = a;
 	a->accounting.data = a;
 	a->observing.data = a;
 	return rv;
@@ -366,6 +363,10 @@ int mt_appliance_commit(struct mt_appliance *a, struct mt_publication *p,
 	bool other_certs = p->tls != a->tls;
 	int rv = -ENOMEM;
 
+	if (mt_settings_bool(&p->settings, MT_SET_TLS_AUTO_GENERATE) &&
+		!mt_settings_bool(&a->settings, MT_SET_TLS_AUTO_GENERATE)) {
+		mt_renewal_soon(&a->renewal);
+	}
 	mt_accounts_commit(&a->accounts);
 	mt_snapshot_unref(a->snapshot);
 	mt_tls_server_unref(a->tls);

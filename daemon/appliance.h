@@ -11,6 +11,7 @@
 #include "daemon/listeners.h"
 #include "daemon/lookup.h"
 #include "daemon/memory.h"
+#include "daemon/renewal.h"
 #include "daemon/round.h"
 #include "daemon/snapshot.h"
 #include "daemon/status.h"
@@ -70,7 +71,7 @@ struct mt_appliance {
 	struct mt_facts facts; /* the control thread's own copy of what is on the board */
 
 	uv_timer_t retry;
-	uv_timer_t certs;
+	struct mt_renewal renewal;
 	uv_timer_t accounting;
 	uv_timer_t observing;
 	unsigned accounting_ticks;

@@ -10,16 +10,6 @@
 
 #include <stddef.h>
 
-/* Makes sure that the appliance has its authority and a server certificate with at least 30 days
- * left: makes what is missing and, with `renew`, makes anew what runs out. `*changed` says whether
- * something was written.
- */
-int mt_publish_ensure_certs(
-	struct mt_store *store, bool renew, bool *changed, char *why, size_t why_cap) MT_MUST_CHECK;
-
-/* Makes a new server certificate whatever the old one has left. */
-int mt_publish_renew_server(struct mt_store *store, char *why, size_t why_cap) MT_MUST_CHECK;
-
 /* Credentials from the stored certificates; the caller owns the reference. */
 int mt_publish_tls(struct mt_tls_server **out, struct mt_store *store,
 	const struct mt_settings *settings, char *why, size_t why_cap) MT_MUST_CHECK;

@@ -1,5 +1,6 @@
 #include "daemon/appliance.h"
 
+#include "daemon/certs.h"
 #include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
@@ -13,7 +14,8 @@
 #include <string.h>
 #include <time.h>
 
-#define CERTS_MS (3600u * 1000) /* between looks at the certificate's dates */
+#define CERTS_MS       (3600u * 1000) /* between looks at the certificate's dates */
+#define CERTS_AGAIN_MS 60000u         /* after a renewal that failed */
 
 static unsigned wanted_workers(const struct mt_appliance *a)
 {
@@ -333,24 +335,32 @@ static void on_observe(uv_timer_t *timer)
 	mt_observe_tick(timer->data);
 }
 
-static void on_certs(uv_timer_t *timer)
-{
-	struct mt_appliance *a = timer->data;
-	char why[MT_WHY_MAX];
-	bool changed = false;
-	int rv = mt_publish_ensure_certs(a->store,
-		mt_settings_bool(&a->settings, MT_SET_TLS_AUTO_GENERATE), &changed, why,
-		sizeof(why));
+/* ---- certificates ---- */
 
-	if (rv == 0 && changed) {
-		rv = mt_appliance_republish(a, true, NULL, NULL, why, sizeof(why));
-		mt_log(MT_LOG_INFO, "certificate_renewed");
-		mt_events_add(&a->events, "certificate_renewed",
-			json_pack("{s:s}", "reason", "it was about to expire"));
-	}
-	if (rv != 0) {
+static int renew_certs(void *user, bool *changed, char *why, size_t why_cap)
+{
+	struct mt_appliance *a = user;
+
+	return mt_certs_ensure(a->store, mt_settings_bool(&a->settings, MT_SET_TLS_AUTO_GENERATE),
+		(int64_t)time(NULL), changed, why, why_cap);
+}
+
+static int publish_certs(void *user, char *why, size_t why_cap)
+{
+	return mt_appliance_republish(user, true, NULL, NULL, why, why_cap);
+}
+
+static void certs_told(void *user, const char *why)
+{
+	struct mt_appliance *a = user;
+
+	if (why != NULL) {
 		mt_log(MT_LOG_ERROR, "certificate_renewal_failed", MT_LOG_TEXT("error", why));
+		return;
 	}
+	mt_log(MT_LOG_INFO, "certificate_renewed");
+	mt_events_add(&a->events, "certificate_renewed",
+		json_pack("{s:s}", "reason", "it was about to expire"));
 }
 
 void mt_appliance_start(struct mt_appliance *a)
@@ -370,9 +380,15 @@ void mt_appliance_start(struct mt_appliance *a)
 	try_web(a);
 	mt_observe_tick(a);
 	mt_appliance_post_facts(a);
+	a->renewal = (struct mt_renewal){.renew = renew_certs,
+		.publish = publish_certs,
+		.told = certs_told,
+		.user = a,
+		.every_ms = CERTS_MS,
+		.again_ms = CERTS_AGAIN_MS};
+	mt_renewal_start(&a->renewal, a->loop);
 	/* These fail only for closing handles. */
 	(void)uv_timer_start(&a->retry, on_retry, MT_RETRY_MS, MT_RETRY_MS);
-	(void)uv_timer_start(&a->certs, on_certs, CERTS_MS, CERTS_MS);
 	(void)uv_timer_start(&a->observing, on_observe, MT_OBSERVE_MS, MT_OBSERVE_MS);
 	(void)uv_timer_start(
 		&a->accounting, on_accounting, MT_ACCOUNTS_TICK_MS, MT_ACCOUNTS_TICK_MS);
@@ -395,7 +411,7 @@ void mt_appliance_stop(struct mt_appliance *a)
 		mt_hosts_watch_stop(&a->watch);
 	}
 	uv_close((uv_handle_t *)&a->retry, NULL);
-	uv_close((uv_handle_t *)&a->certs, NULL);
+	mt_renewal_stop(&a->renewal);
 	uv_close((uv_handle_t *)&a->accounting, NULL);
 	uv_close((uv_handle_t *)&a->observing, NULL);
 	save_accounts(a); /* the workers have ended: these are the last numbers */

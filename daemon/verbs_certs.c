@@ -1,6 +1,6 @@
+#include "daemon/certs.h"
 #include "daemon/control_peer.h"
 #include "daemon/log.h"
-#include "daemon/publish.h"
 #include "daemon/verbs.h"
 #include "daemon/verbs_stored.h"
 #include "proto/wire/encode.h"
@@ -127,7 +127,7 @@ void mt_verb_cert_renew(struct mt_appliance *a, json_t *args, struct mt_reply *r
 	char *key = NULL;
 	char why[MT_WHY_MAX];
 	char message[MT_WHY_MAX + 64];
-	int rv = mt_publish_renew_server(a->store, why, sizeof(why));
+	int rv = mt_certs_renew(a->store, why, sizeof(why));
 
 	(void)args;
 	if (rv == 0) {

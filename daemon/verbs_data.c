@@ -1,6 +1,6 @@
 /* The data as a whole: backups, what is put back of them, and the audit trail. */
+#include "daemon/certs.h"
 #include "daemon/log.h"
-#include "daemon/publish.h"
 #include "daemon/verbs.h"
 #include "proto/wire/encode.h"
 
@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* As base64 it must fit an answer, and the control thread should not be busy for long. */
 #define IMAGE_MAX      ((size_t)40 * 1024 * 1024)
@@ -197,8 +198,8 @@ static int restore(struct mt_appliance *a, struct mt_store *candidate, struct mt
 		(void)snprintf(why, why_cap, "%s" STAYS, mt_store_error(candidate));
 		return rv;
 	}
-	rv = mt_publish_ensure_certs(candidate,
-		mt_settings_bool(&change.next, MT_SET_TLS_AUTO_GENERATE), &made, why, why_cap);
+	rv = mt_certs_ensure(candidate, mt_settings_bool(&change.next, MT_SET_TLS_AUTO_GENERATE),
+		(int64_t)time(NULL), &made, why, why_cap);
 	if (rv != 0) {
 		return rv;
 	}

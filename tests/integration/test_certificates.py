@@ -5,7 +5,7 @@ import re
 import sqlite3
 import time
 
-from harness import Server, need, run
+from harness import SLOW, Server, need, run, wait_until
 from load import Trickle, events, tunnel
 from targets import TcpTarget, echo
 from test_protocol import interop
@@ -111,6 +111,10 @@ def test_renewed_by_itself():
             assert (now["fingerprint"] != fingerprint(cert)) == renewed, (days, now)
             assert now["not_after"] - time.time() > (365 if renewed else days - 10) * 86400, now
             assert seen_by_new_client(profile) == now["fingerprint"]
+        server.ctl("set", "tls.auto_generate", "on")  # what waited for it is done now
+        wait_until(lambda: seen_by_new_client(profile) != now["fingerprint"], timeout=3 * SLOW,
+                   what="the renewal")
+        assert "expire" in events(server, "certificate_renewed")[-1]["reason"]
 
 
 def test_import_beside_the_own_one():
