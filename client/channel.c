@@ -38,11 +38,11 @@ static void on_message(struct mt_channel *ch, const struct mt_channel_message *m
 			ch->events.on_notice(ch->events.user, msg->code, msg->text, msg->text_len);
 		}
 		return;
-	default:
-		/* Closing announces a CONNECTION_CLOSE that carries the same code; a Ping is not
-		 * for clients; the rest is of later versions.
-		 */
+	case MT_CHANNEL_CLOSING:
+		ch->closing = true;
+		ch->closing_code = msg->code;
 		return;
+	default: return; /* a Ping is not for clients; the rest is of later versions */
 	}
 }
 
@@ -63,16 +63,42 @@ static bool fill(struct mt_channel *ch)
 	return len > 0;
 }
 
+/* The server has ended it, or it is lost. */
+static void end(struct mt_channel *ch, uint64_t app_code)
+{
+	if (ch->events.on_closed != NULL) {
+		ch->events.on_closed(ch->events.user);
+	}
+	if (ch->stream != NULL) {
+		mt_stream_release(ch->stream, app_code);
+		ch->stream = NULL;
+	}
+}
+
+/* Takes the status; false when there is no channel. */
+static bool parse_status(struct mt_channel *ch)
+{
+	uint8_t status = ch->buffer[0];
+
+	ch->answered = true;
+	if (ch->events.on_answer != NULL) {
+		ch->events.on_answer(ch->events.user, status);
+	}
+	return status == MT_STATUS_OK;
+}
+
 /* Handles the messages in the buffer; false when they make no sense. */
 static bool parse(struct mt_channel *ch)
 {
 	size_t done = 0;
 
 	if (!ch->answered && ch->fill > 0) {
-		if (ch->buffer[0] != MT_STATUS_OK) {
+		if (!parse_status(ch)) {
 			return false;
 		}
-		ch->answered = true;
+		if (ch->stream == NULL) { /* closed by a handler */
+			return true;
+		}
 		done = 1;
 	}
 	for (;;) {
@@ -104,12 +130,12 @@ static void on_readable(struct mt_stream *s, void *user)
 	(void)s;
 	while (ch->stream != NULL && fill(ch)) {
 		if (!parse(ch)) {
-			mt_stream_release(ch->stream, MT_APP_PROTOCOL_ERROR);
-			ch->stream = NULL;
+			end(ch, MT_APP_PROTOCOL_ERROR);
+			return;
 		}
 	}
 	if (ch->stream != NULL && mt_stream_fin_received(ch->stream)) {
-		mt_channel_close(ch);
+		end(ch, MT_APP_NONE);
 	}
 }
 
@@ -117,14 +143,14 @@ static void on_cut(struct mt_stream *s, uint64_t app_code, void *user)
 {
 	(void)s;
 	(void)app_code;
-	mt_channel_close(user);
+	end(user, MT_APP_NONE);
 }
 
 static void on_end(struct mt_stream *s, int err, void *user)
 {
 	(void)s;
 	(void)err;
-	mt_channel_close(user);
+	end(user, MT_APP_NONE);
 }
 
 static const struct mt_stream_handler handler = {

@@ -10,6 +10,12 @@ struct mt_channel_events {
 	/* The answer to a ping: the round trip without the time that the server held it. */
 	void (*on_pong)(void *user, uint64_t rtt_ns);
 	void (*on_notice)(void *user, uint32_t code, const char *text, size_t text_len);
+	/* The server has answered with a status: the channel is open if that is 0. May be NULL. */
+	void (*on_answer)(void *user, uint8_t status);
+	/* The server has ended the channel, or it has been lost: its stream, still there, is
+	 * released next. Not after mt_channel_close. May be NULL.
+	 */
+	void (*on_closed)(void *user);
 	void *user;
 };
 
@@ -18,7 +24,9 @@ struct mt_channel {
 	struct mt_stream *stream; /* NULL: not open, or ended: the connection lives on without it */
 	struct mt_channel_events events;
 	uint64_t (*now_ns)(void *user);  /* with the user of `events` */
-	bool answered;                   /* the status was 0 */
+	bool answered;                   /* with whatever status */
+	bool closing;                    /* the server closes the connection with this: */
+	uint32_t closing_code;           /* enum mt_app_code */
 	bool greeted;                    /* the server's Hello has come */
 	struct mt_channel_message hello; /* its numbers only */
 	uint8_t buffer[MT_CHANNEL_MESSAGE_MAX];

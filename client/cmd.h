@@ -5,6 +5,8 @@
 #define MT_EXIT_FAILED 1
 #define MT_EXIT_USAGE  2
 
+#define MT_CHOICE_USAGE "--transport is auto, quic or tls"
+
 struct mt_verb {
 	const char *name;
 	int (*run)(int argc, char **argv);

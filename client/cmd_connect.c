@@ -25,10 +25,14 @@ static const char help[] =
 	"  -U [BIND:]PORT:HOST:HOSTPORT  the same for UDP: each local sender has a port of its own "
 	"at the\n"
 	"                              server\n"
+	"  --transport auto|quic|tls   how to reach the server: QUIC over UDP, TLS over TCP, or "
+	"(auto,\n"
+	"                              the default) QUIC, and TLS while UDP does not get "
+	"through\n"
 	"\n"
-	"All may be repeated; PORT 0 takes a free one. The addresses, and the state of the "
-	"connection\n"
-	"when it changes, are printed on standard output.\n"
+	"All but --transport may be repeated; PORT 0 takes a free one. The addresses, and the "
+	"state and\n"
+	"transport of the connection when they change, are printed on standard output.\n"
 	"\n"
 	"Examples:\n"
 	"  mytunnel connect laptop\n"
@@ -69,11 +73,19 @@ static int add_forward(struct mt_forward *forwards, size_t *count, char option, 
 	return MT_EXIT_OK;
 }
 
+static int parse_choice(struct mt_session_config *config, const char *text)
+{
+	return mt_choice_parse(&config->choice, text)
+		       ? MT_EXIT_OK
+		       : mt_verb_usage_error(&mt_verb_connect, MT_CHOICE_USAGE);
+}
+
 static int parse_options(struct mt_session_config *config, int argc, char **argv, bool *helped)
 {
 	static const struct option options[] = {
 		{"socks", required_argument, NULL, 's'},
 		{"http", required_argument, NULL, 'p'},
+		{"transport", required_argument, NULL, 't'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
@@ -85,6 +97,7 @@ static int parse_options(struct mt_session_config *config, int argc, char **argv
 		switch (option) {
 		case 's': status = add_proxy(config, "socks", optarg); break;
 		case 'p': status = add_proxy(config, "http", optarg); break;
+		case 't': status = parse_choice(config, optarg); break;
 		case 'L':
 			status = add_forward(config->forwards, &config->forward_count, 'L', optarg);
 			break;

@@ -14,13 +14,16 @@
 #define INTERVAL_MS   1000
 #define TIMEOUT_MS    5000 /* for one answer */
 
-static const char help[] = "Usage: mytunnel ping [-c COUNT] PROFILE\n"
+static const char help[] = "Usage: mytunnel ping [OPTION]... PROFILE\n"
 			   "\n"
 			   "Connects to the server and measures the round trip over the control "
 			   "channel. PROFILE is a\n"
 			   "file, an imported name, or '-' for standard input.\n"
 			   "\n"
-			   "  -c COUNT  how many pings (default 4)\n"
+			   "  -c COUNT                    how many pings (default 4)\n"
+			   "  --transport auto|quic|tls   QUIC over UDP, TLS over TCP, or (auto, "
+			   "the default)\n"
+			   "                              TLS only when UDP does not get through\n"
 			   "\n"
 			   "Examples:\n"
 			   "  mytunnel ping laptop\n"
@@ -29,6 +32,7 @@ static const char help[] = "Usage: mytunnel ping [-c COUNT] PROFILE\n"
 struct ping {
 	uv_loop_t loop;
 	struct mt_mem *mem;
+	struct mt_poller *poller;
 	struct mt_uplink *uplink;
 	uv_timer_t timer;
 	bool has_timer;
@@ -98,7 +102,9 @@ static void on_state(enum mt_uplink_state state, const char *reason, void *user)
 	struct ping *p = user;
 
 	if (state == MT_UPLINK_CONNECTED && p->sent == 0) {
-		printf("connected time=%.3f ms\n", (double)(uv_now(&p->loop) - p->start_ms));
+		printf("connected transport=%s time=%.3f ms\n",
+			mt_transport_text(mt_uplink_transport(p->uplink)),
+			(double)(uv_now(&p->loop) - p->start_ms));
 		(void)fflush(stdout);                            /* as above */
 		(void)uv_timer_start(&p->timer, on_timer, 0, 0); /* a callback is given: always 0 */
 	} else if (state == MT_UPLINK_FAILED) {
@@ -106,22 +112,29 @@ static void on_state(enum mt_uplink_state state, const char *reason, void *user)
 	}
 }
 
-static int start(struct ping *p, const struct mt_profile *profile)
+static int start(struct ping *p, const struct mt_profile *profile, enum mt_choice choice)
 {
 	struct mt_uplink_config config = {
 		.loop = &p->loop,
 		.profile = profile,
+		.choice = choice,
 		.persistent = false,
 		.on_state = on_state,
 		.on_pong = on_pong,
 		.user = p,
 	};
+	int err;
 
 	p->mem = mt_mem_new();
 	if (p->mem == NULL) {
 		return -ENOMEM;
 	}
 	config.mem = p->mem;
+	err = mt_poller_new(&p->poller, &p->loop);
+	if (err < 0) {
+		return err;
+	}
+	config.poller = p->poller;
 	/* Timers cannot fail to be set up. */
 	(void)uv_timer_init(&p->loop, &p->timer);
 	p->timer.data = p;
@@ -135,6 +148,9 @@ static void finish(struct ping *p)
 	int busy;
 
 	mt_uplink_free(p->uplink);
+	if (p->poller != NULL) {
+		mt_poller_free(p->poller);
+	}
 	if (p->has_timer) {
 		uv_close((uv_handle_t *)&p->timer, NULL);
 	}
@@ -144,7 +160,7 @@ static void finish(struct ping *p)
 	mt_mem_free(p->mem);
 }
 
-static int ping(const struct mt_profile *profile, unsigned count)
+static int ping(const struct mt_profile *profile, enum mt_choice choice, unsigned count)
 {
 	struct ping p = {.count = count, .min_ns = UINT64_MAX};
 	int err = uv_loop_init(&p.loop);
@@ -153,7 +169,7 @@ static int ping(const struct mt_profile *profile, unsigned count)
 		mt_say("cannot start (%s)", mt_strerror(err));
 		return MT_EXIT_FAILED;
 	}
-	err = start(&p, profile);
+	err = start(&p, profile, choice);
 	if (err < 0) {
 		stop_with(&p, mt_strerror(err));
 	} else {
@@ -187,11 +203,12 @@ static int parse_count(const char *text, unsigned *out)
 
 static int run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"count", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'}, {0}};
+	static const struct option options[] = {{"count", required_argument, NULL, 'c'},
+		{"transport", required_argument, NULL, 't'}, {"help", no_argument, NULL, 'h'}, {0}};
 	struct mt_profile profile;
 	char warning[MT_WHY_MAX];
 	char why[MT_WHY_MAX];
+	enum mt_choice choice = MT_CHOICE_AUTO;
 	unsigned count = PINGS_DEFAULT;
 	int option;
 	int status;
@@ -202,6 +219,11 @@ static int run(int argc, char **argv)
 			if (parse_count(optarg, &count) < 0) {
 				return mt_verb_usage_error(
 					&mt_verb_ping, "COUNT is not a number from 1 to 1000000");
+			}
+			break;
+		case 't':
+			if (!mt_choice_parse(&choice, optarg)) {
+				return mt_verb_usage_error(&mt_verb_ping, MT_CHOICE_USAGE);
 			}
 			break;
 		case 'h': return mt_verb_print_help(&mt_verb_ping);
@@ -218,7 +240,7 @@ static int run(int argc, char **argv)
 	if (warning[0] != '\0') {
 		mt_say("warning: %s", warning);
 	}
-	status = ping(&profile, count);
+	status = ping(&profile, choice, count);
 	mt_profile_deinit(&profile);
 	return status;
 }

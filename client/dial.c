@@ -17,8 +17,7 @@ struct attempt {
 
 struct mt_dial {
 	struct mt_dial_config config;
-	struct mt_addr addresses[MT_DIAL_ADDRESSES_MAX];
-	size_t address_count;
+	struct mt_addresses addresses;
 	size_t next; /* address of the next attempt */
 	uint64_t starts;
 	struct attempt attempts[MT_DIAL_ATTEMPTS_MAX];
@@ -26,24 +25,12 @@ struct mt_dial {
 	bool over;
 	uint64_t deadline_ms;
 	uv_timer_t timer;
-	uv_getaddrinfo_t resolve;
-	bool resolving;
-	bool timer_closed;
+	struct mt_resolve *resolve; /* NULL: not under way */
 };
-
-static void free_when_quiet(struct mt_dial *d)
-{
-	if (d->over && !d->resolving && d->timer_closed) {
-		free(d);
-	}
-}
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-	struct mt_dial *d = handle->data;
-
-	d->timer_closed = true;
-	free_when_quiet(d);
+	free(handle->data);
 }
 
 static void drop_attempt(struct attempt *a)
@@ -64,10 +51,7 @@ static void stop(struct mt_dial *d, struct attempt *keep)
 			drop_attempt(&d->attempts[i]);
 		}
 	}
-	if (d->resolving) {
-		(void)uv_cancel(
-			(uv_req_t *)&d->resolve); /* running already: its result is ignored */
-	}
+	mt_resolve_cancel(d->resolve);
 	uv_close((uv_handle_t *)&d->timer, on_timer_closed);
 }
 
@@ -109,9 +93,9 @@ static void on_end(struct mt_sink *sink, struct mt_conn *c, const struct mt_conn
 	(void)c; /* freed by the endpoint */
 	a->conn = NULL;
 	mt_reason_from_end(&d->reason, end);
-	if (d->reason.permanent || (!is_racing(d) && d->next >= d->address_count)) {
+	if (d->reason.permanent || (!is_racing(d) && d->next >= d->addresses.count)) {
 		fail(d);
-	} else if (d->next < d->address_count) {
+	} else if (d->next < d->addresses.count) {
 		start_next(d);
 	}
 }
@@ -165,7 +149,7 @@ static void on_timer(uv_timer_t *timer)
 		fail(d);
 		return;
 	}
-	if (d->next >= d->address_count) {
+	if (d->next >= d->addresses.count) {
 		d->next = 0;
 	}
 	start_next(d);
@@ -178,8 +162,8 @@ static void start_next(struct mt_dial *d)
 	uint64_t wait = MT_DIAL_STAGGER_MS;
 	int err = -ENETUNREACH;
 
-	while (d->next < d->address_count && err < 0) {
-		err = start_attempt(d, &d->addresses[d->next++]);
+	while (d->next < d->addresses.count && err < 0) {
+		err = start_attempt(d, &d->addresses.list[d->next++]);
 	}
 	if (err < 0) {
 		mt_reason_from_error(&d->reason, "the server cannot be reached", err);
@@ -188,80 +172,33 @@ static void start_next(struct mt_dial *d)
 			return;
 		}
 	}
-	if (d->next >= d->address_count) {
+	if (d->next >= d->addresses.count) {
 		wait = MT_DIAL_REPEAT_MS;
 	}
 	/* Cannot fail: the timer is initialised and has a callback. */
 	(void)uv_timer_start(&d->timer, on_timer, wait, 0);
 }
 
-static void add_address(struct mt_dial *d, const struct addrinfo *ai)
+static void on_resolved(const struct mt_addresses *addresses, const char *why, void *user)
 {
-	struct mt_addr *slot = &d->addresses[d->address_count];
+	struct mt_dial *d = user;
 
-	if (d->address_count < MT_DIAL_ADDRESSES_MAX &&
-		mt_addr_from_sockaddr(slot, ai->ai_addr, ai->ai_addrlen) == 0) {
-		mt_addr_set_port(slot, d->config.port);
-		d->address_count++;
-	}
-}
-
-/* Takes the addresses in the system's order (RFC 6724), but with the families in turn. */
-static void add_addresses(struct mt_dial *d, const struct addrinfo *list)
-{
-	const struct addrinfo *first = list;
-	const struct addrinfo *other = list;
-	int family = list->ai_family;
-
-	while ((first != NULL || other != NULL) && d->address_count < MT_DIAL_ADDRESSES_MAX) {
-		while (first != NULL && first->ai_family != family) {
-			first = first->ai_next;
-		}
-		if (first != NULL) {
-			add_address(d, first);
-			first = first->ai_next;
-		}
-		while (other != NULL && other->ai_family == family) {
-			other = other->ai_next;
-		}
-		if (other != NULL) {
-			add_address(d, other);
-			other = other->ai_next;
-		}
-	}
-}
-
-static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *list)
-{
-	struct mt_dial *d = request->data;
-
-	d->resolving = false;
-	if (d->over) {
-		uv_freeaddrinfo(list);
-		free_when_quiet(d);
-		return;
-	}
-	if (status == 0 && list != NULL) {
-		add_addresses(d, list);
-	}
-	uv_freeaddrinfo(list);
-	if (d->address_count == 0) {
+	d->resolve = NULL;
+	if (addresses == NULL) {
 		d->reason.permanent = false;
 		(void)snprintf(d->reason.text, sizeof(d->reason.text),
-			"the server's name '%s' does not resolve (%s)", d->config.host,
-			status == 0 ? "no address" : uv_strerror(status));
+			"the server's name '%s' does not resolve (%s)", d->config.host, why);
 		fail(d);
 		return;
 	}
+	d->addresses = *addresses;
 	start_next(d);
 }
 
 int mt_dial_start(struct mt_dial **out, const struct mt_dial_config *config)
 {
 	struct mt_dial *d = calloc(1, sizeof(*d));
-	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_DGRAM};
-	enum mt_host_kind kind;
-	uint64_t first_ms = MT_DIAL_TIMEOUT_MS;
+	uint64_t first_ms = 0;
 	int err;
 
 	if (d == NULL) {
@@ -269,33 +206,22 @@ int mt_dial_start(struct mt_dial **out, const struct mt_dial_config *config)
 	}
 	d->config = *config;
 	(void)snprintf(d->reason.text, sizeof(d->reason.text), "the server does not answer");
-	err = mt_host_parse(
-		&kind, &d->addresses[0], config->host, strlen(config->host), config->port);
+	err = mt_addresses_of_literal(&d->addresses, config->host, config->port);
+	if (err == MT_E_AGAIN) {
+		first_ms = config->timeout_ms;
+		err = mt_resolve_start(
+			&d->resolve, config->loop, config->host, config->port, on_resolved, d);
+	}
 	if (err < 0) {
-		goto out;
+		free(d);
+		return err;
 	}
-	if (kind == MT_HOST_NAME) {
-		d->resolve.data = d;
-		err = uv_getaddrinfo(
-			config->loop, &d->resolve, on_resolved, config->host, NULL, &hints);
-		if (err < 0) {
-			goto out;
-		}
-		d->resolving = true;
-	} else {
-		d->address_count = 1;
-		first_ms = 0;
-	}
-	d->deadline_ms = uv_now(config->loop) + MT_DIAL_TIMEOUT_MS;
+	d->deadline_ms = uv_now(config->loop) + config->timeout_ms;
 	(void)uv_timer_init(config->loop, &d->timer); /* always 0 */
 	d->timer.data = d;
 	(void)uv_timer_start(&d->timer, on_timer, first_ms, 0); /* a callback is given: always 0 */
 	*out = d;
-out:
-	if (err < 0) {
-		free(d);
-	}
-	return err;
+	return 0;
 }
 
 void mt_dial_cancel(struct mt_dial *dial)

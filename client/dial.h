@@ -6,6 +6,7 @@
 #pragma once
 
 #include "client/reason.h"
+#include "client/resolve.h"
 #include "client/route.h"
 #include "proto/quic/tls.h"
 #include "proto/wire/err.h"
@@ -13,11 +14,10 @@
 #include <stdint.h>
 #include <uv.h>
 
-#define MT_DIAL_ADDRESSES_MAX 16
-#define MT_DIAL_ATTEMPTS_MAX  4     /* at a time; the oldest gives way */
-#define MT_DIAL_STAGGER_MS    300   /* before the next address */
-#define MT_DIAL_REPEAT_MS     1000  /* before the same addresses again */
-#define MT_DIAL_TIMEOUT_MS    10000 /* for the whole */
+#define MT_DIAL_ATTEMPTS_MAX 4     /* at a time; the oldest gives way */
+#define MT_DIAL_STAGGER_MS   300   /* before the next address */
+#define MT_DIAL_REPEAT_MS    1000  /* before the same addresses again */
+#define MT_DIAL_TIMEOUT_MS   10000 /* for the whole, usually */
 
 struct mt_dial;
 
@@ -27,6 +27,7 @@ struct mt_dial_config {
 	struct mt_tls_client *tls;
 	const char *host;
 	uint16_t port;
+	uint64_t timeout_ms; /* for the whole */
 	/* Once, never from within mt_dial_start: a confirmed connection, which is the user's now,
 	 * or NULL and the reason. The dial is over and will be freed.
 	 */

@@ -51,6 +51,23 @@ static void on_pong(void *user, uint64_t rtt_ns)
 	link->events.on_pong(rtt_ns, link->events.user);
 }
 
+void mt_link_say_notice(uint32_t code)
+{
+	if (code == MT_NOTICE_POLICY) {
+		/* Our own words: the text comes from the other side. */
+		mt_say("the server's access rules have changed: tunnels that they refuse were "
+		       "ended");
+	}
+}
+
+static void on_answer(void *user, uint8_t status)
+{
+	struct mt_link *link = user;
+
+	(void)status; /* whatever it is, the server can be heard */
+	link->events.on_room(link, link->events.user);
+}
+
 static void on_notice(void *user, uint32_t code, const char *text, size_t text_len)
 {
 	struct mt_link *link = user;
@@ -61,11 +78,7 @@ static void on_notice(void *user, uint32_t code, const char *text, size_t text_l
 		link->draining = true;
 		link->events.on_draining(link, link->events.user);
 	}
-	if (code == MT_NOTICE_POLICY) {
-		/* Our own words: the text comes from the other side. */
-		mt_say("the server's access rules have changed: tunnels that they refuse were "
-		       "ended");
-	}
+	mt_link_say_notice(code);
 }
 
 struct mt_link *mt_link_new(
@@ -73,7 +86,7 @@ struct mt_link *mt_link_new(
 {
 	struct mt_link *link = calloc(1, sizeof(*link));
 	struct mt_channel_events channel_events = {
-		.on_pong = on_pong, .on_notice = on_notice, .user = link};
+		.on_pong = on_pong, .on_notice = on_notice, .on_answer = on_answer, .user = link};
 	struct mt_stream *stream;
 	int err;
 
@@ -116,6 +129,11 @@ void mt_link_close(struct mt_link *link, uint64_t app_code)
 bool mt_link_is_usable(const struct mt_link *link)
 {
 	return !link->draining && !link->silent && !mt_conn_is_closing(link->conn);
+}
+
+bool mt_link_is_proven(const struct mt_link *link)
+{
+	return link->channel.stream == NULL || link->channel.answered;
 }
 
 void mt_link_check_path(struct mt_link *link, struct mt_route *route, uint64_t now_ns)
@@ -166,7 +184,8 @@ void mt_link_tick(struct mt_link *link, struct mt_route *route, uint64_t now_ns)
 	}
 	quiet_ns = now_ns > heard_ns ? now_ns - heard_ns : 0;
 	link->silent = quiet_ns >= MT_LINK_SILENT_NS;
-	if (quiet_ns >= MT_LINK_SUSPECT_NS) {
+	link->suspect = quiet_ns >= MT_LINK_SUSPECT_NS;
+	if (link->suspect) {
 		/* New data makes QUIC send now, and not at the end of its doubled timeouts: a
 		 * server that was restarted answers it with a stateless reset.
 		 */

@@ -21,7 +21,8 @@ struct mt_link;
 
 struct mt_link_events {
 	void (*on_end)(struct mt_link *link, const struct mt_reason *reason, void *user);
-	void (*on_room)(struct mt_link *link, void *user); /* streams can be opened again */
+	void (*on_room)(struct mt_link *link, void *user); /* streams can be opened again, or it is
+							   proven now */
 	void (*on_draining)(struct mt_link *link, void *user);
 	void (*on_datagram)(const uint8_t *data, size_t len, void *user);
 	void (*on_pong)(uint64_t rtt_ns, void *user);
@@ -35,6 +36,7 @@ struct mt_link {
 	struct mt_channel channel;
 	struct mt_link_events events;
 	bool draining;
+	bool suspect; /* quiet for longer than it should be */
 	bool silent;
 	bool busy; /* bytes moved within MT_LINK_ACTIVE_NS */
 	uint64_t moved_bytes;
@@ -52,6 +54,10 @@ struct mt_link *mt_link_new(
 void mt_link_close(struct mt_link *link, uint64_t app_code);
 /* Whether new tunnels may use it. */
 bool mt_link_is_usable(const struct mt_link *link);
+/* Whether more than the handshake has come through: the control channel has been answered. */
+bool mt_link_is_proven(const struct mt_link *link);
+/* Tells the user of a notice, as far as it concerns people. */
+void mt_link_say_notice(uint32_t code);
 /* Looks after keep-alive and signs of life; twice a second. */
 void mt_link_tick(struct mt_link *link, struct mt_route *route, uint64_t now_ns);
 /* Moves the connection to the local address by which the server is reached now, if that changed. */

@@ -1,6 +1,7 @@
 /* Why there is no connection to the server, in words, and whether trying again may help. */
 #pragma once
 
+#include "proto/io/tls_socket.h"
 #include "proto/quic/conn.h"
 
 #include <stdbool.h>
@@ -12,5 +13,9 @@ struct mt_reason {
 };
 
 void mt_reason_from_end(struct mt_reason *out, const struct mt_conn_end *end);
+/* Of a TLS connection over TCP that has failed. */
+void mt_reason_from_tls(struct mt_reason *out, const struct mt_tls_socket *socket);
+/* From the application code with which the server closes (enum mt_app_code). */
+void mt_reason_from_code(struct mt_reason *out, uint64_t code);
 /* From an error of the system or of the project; never permanent. `what` says what was tried. */
 void mt_reason_from_error(struct mt_reason *out, const char *what, int err);

@@ -46,6 +46,12 @@ static void on_state(enum mt_uplink_state state, const char *reason, void *user)
 	}
 }
 
+static void on_transport(enum mt_transport transport, const char *why, void *user)
+{
+	(void)user;
+	print_line("transport", mt_transport_text(transport), why[0] == '\0' ? "" : ": ", why);
+}
+
 static void on_datagram(const uint8_t *data, size_t len, void *user)
 {
 	struct session *s = user;
@@ -91,13 +97,15 @@ static int start_signals(struct session *s)
 	return 0;
 }
 
-static int start_core(struct session *s, struct mt_profile *profile)
+static int start_core(struct session *s, enum mt_choice choice, struct mt_profile *profile)
 {
 	struct mt_uplink_config uplink = {
 		.loop = &s->loop,
 		.profile = profile,
+		.choice = choice,
 		.persistent = true,
 		.on_state = on_state,
+		.on_transport = on_transport,
 		.on_datagram = on_datagram,
 		.user = s,
 	};
@@ -113,6 +121,7 @@ static int start_core(struct session *s, struct mt_profile *profile)
 		return err;
 	}
 	uplink.mem = s->mem;
+	uplink.poller = s->poller;
 	err = mt_uplink_new(&s->uplink, &uplink);
 	if (err < 0) {
 		return err;
@@ -257,7 +266,7 @@ int mt_session_run(struct mt_session_config *config, struct mt_profile *profile)
 		free(s);
 		return err;
 	}
-	err = start_core(s, profile);
+	err = start_core(s, config->choice, profile);
 	if (err < 0) {
 		mt_say("cannot start (%s)", mt_strerror(err));
 		goto out;

@@ -2,6 +2,7 @@
  */
 #pragma once
 
+#include "client/chooser.h"
 #include "client/forward.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/err.h"
@@ -25,7 +26,8 @@ struct mt_session_config {
 	size_t forward_count;
 	struct mt_forward udp_forwards[MT_SESSION_FORWARDS_MAX];
 	size_t udp_forward_count;
-	bool by_default; /* nobody asked for the proxy's address */
+	enum mt_choice choice; /* of the transport */
+	bool by_default;       /* nobody asked for the proxy's address */
 };
 
 /* Runs until SIGINT or SIGTERM (0) or until a permanent failure, which has been said (negative).

@@ -1,5 +1,6 @@
 #include "client/tunnel_request.h"
 
+#include "proto/io/tls_stream.h"
 #include "proto/quic/endpoint.h"
 #include "proto/wire/addr.h"
 
@@ -71,14 +72,11 @@ static void on_readable(struct mt_stream *s, void *user)
 	answer(t, s, MT_STATUS_OK, "");
 }
 
-static void on_cut(struct mt_stream *s, uint64_t app_code, void *user)
+static void wait_again(struct mt_tunnel_request *t)
 {
-	/* A server that stops reading may have said why before. */
-	if (mt_stream_readable(s) > 0) {
-		on_readable(s, user);
-		return;
-	}
-	refuse(user, MT_STATUS_GENERAL_FAILURE, mt_app_code_text(app_code));
+	mt_stream_release(t->stream, MT_APP_CANCELLED);
+	t->stream = NULL;
+	mt_uplink_wait_again(t->config.uplink, &t->waiter);
 }
 
 /* The connection was lost before the answer: nothing came of the request, so it is made again. */
@@ -94,9 +92,30 @@ static void on_end(struct mt_stream *s, int err, void *user)
 		refuse(t, MT_STATUS_GENERAL_FAILURE, "the connection to the server was lost");
 		return;
 	}
-	mt_stream_release(s, MT_APP_CANCELLED);
-	t->stream = NULL;
-	mt_uplink_wait_again(t->config.uplink, &t->waiter);
+	wait_again(t);
+}
+
+static void on_cut(struct mt_stream *s, uint64_t app_code, void *user)
+{
+	/* A server that stops reading may have said why before. */
+	if (mt_stream_readable(s) > 0) {
+		on_readable(s, user);
+	} else if (mt_tls_stream_socket(s) != NULL) {
+		on_end(s, MT_E_RESET, user); /* the stream was the connection */
+	} else {
+		refuse(user, MT_STATUS_GENERAL_FAILURE, mt_app_code_text(app_code));
+	}
+}
+
+/* There is a better way than the one that the request went. */
+static void on_move(struct mt_waiter *w)
+{
+	struct mt_tunnel_request *t = (struct mt_tunnel_request *)w;
+
+	/* An answer that waits to be read is one. */
+	if (t->stream != NULL && mt_stream_readable(t->stream) == 0) {
+		wait_again(t);
+	}
 }
 
 static const struct mt_stream_handler handler = {
@@ -155,6 +174,7 @@ int mt_tunnel_request_new(struct mt_tunnel_request **out, const struct mt_tunnel
 	t->config.host = NULL;
 	t->waiter.on_stream = on_stream;
 	t->waiter.on_fail = on_fail;
+	t->waiter.on_move = on_move;
 	t->header_len = mt_request_encode(
 		t->header, sizeof(t->header), config->port, config->host, config->host_len);
 	err = t->header_len == 0 ? MT_E_MALFORMED : mt_uplink_wait(config->uplink, &t->waiter);

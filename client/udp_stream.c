@@ -25,6 +25,7 @@ struct mt_udp_stream {
 	struct mt_waiter waiter;
 	bool asked;                      /* in the uplink's queue */
 	struct mt_frames_stream *frames; /* NULL: no stream */
+	enum mt_transport transport;     /* of the stream */
 	struct waiting_list waiting;
 	size_t waiting_count;
 	size_t waiting_bytes;
@@ -114,6 +115,7 @@ static void on_stream(struct mt_waiter *w, struct mt_stream *stream)
 		return;
 	}
 	s->used_ms = now_ms(s);
+	s->transport = mt_uplink_transport(s->config.uplink);
 	while (s->waiting_count > 0) {
 		struct waiting *first = TAILQ_FIRST(&s->waiting);
 		int err = mt_frames_send(
@@ -193,6 +195,9 @@ int mt_udp_stream_send(struct mt_udp_stream *s, const void *head, size_t head_le
 
 	if (head_len + body_len > MT_FRAME_MAX) {
 		return MT_E_TOO_LONG;
+	}
+	if (s->frames != NULL && mt_uplink_transport(s->config.uplink) != s->transport) {
+		close_frames(s); /* the old one was left because it does not answer */
 	}
 	if (s->frames != NULL) {
 		s->used_ms = now_ms(s);

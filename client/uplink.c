@@ -69,26 +69,6 @@ const char *mt_uplink_state_text(enum mt_uplink_state state)
 	return "unknown";
 }
 
-static bool is_usable(const struct mt_uplink *u)
-{
-	for (size_t i = 0; i < u->link_count; i++) {
-		if (mt_link_is_usable(u->links[i])) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static bool is_draining(const struct mt_uplink *u)
-{
-	for (size_t i = 0; i < u->link_count; i++) {
-		if (u->links[i]->draining) {
-			return true;
-		}
-	}
-	return false;
-}
-
 /* Tells the user when the state, or the reason for it, is news. */
 static void set_state(struct mt_uplink *u, enum mt_uplink_state state, const char *reason)
 {
@@ -100,305 +80,139 @@ static void set_state(struct mt_uplink *u, enum mt_uplink_state state, const cha
 	u->config.on_state(state, u->announced, u->config.user);
 }
 
-static void update(struct mt_uplink *u);
-static void count_failure(struct mt_uplink *u);
-
-static void fail(struct mt_uplink *u, const struct mt_reason *reason)
+void mt_uplink_fail(struct mt_uplink *u, const struct mt_reason *reason)
 {
+	const struct mt_reason why = *reason; /* it may be the uplink's own */
+
 	if (u->failed) {
 		return;
 	}
 	u->failed = true;
-	u->reason = *reason;
-	while (u->dial_count > 0) {
-		mt_dial_cancel(u->dials[--u->dial_count]);
-	}
+	u->reason = why;
+	mt_uplink_stop_dials(u);
+	mt_uplink_tls_stop(u);
 	mt_uplink_fail_waiters(u, MT_E_CLOSED, u->reason.text);
 	set_state(u, MT_UPLINK_FAILED, u->reason.text);
 }
 
-static void forget_link(struct mt_uplink *u, const struct mt_link *link)
-{
-	for (size_t i = 0; i < u->link_count; i++) {
-		if (u->links[i] == link) {
-			u->link_count--;
-			memmove(&u->links[i], &u->links[i + 1],
-				(u->link_count - i) * sizeof(u->links[0]));
-			return;
-		}
-	}
-}
-
-static void on_link_end(struct mt_link *link, const struct mt_reason *reason, void *user)
-{
-	struct mt_uplink *u = user;
-
-	forget_link(u, link);
-	if (reason->permanent) {
-		fail(u, reason);
-		return;
-	}
-	if (!u->config.persistent && !is_usable(u)) {
-		fail(u, reason);
-		return;
-	}
-	if (reason->crowded) {
-		/* The handshake went well, so no failure was counted: without a pause this would
-		 * go round in circles.
-		 */
-		u->retry_ms = uv_now(u->config.loop) + MT_UPLINK_CROWDED_MS;
-	}
-	u->reason = *reason;
-	/* A server that lets us in to throw us out must not be asked again and again at once. */
-	if (mt_driver_now_ns(u->driver) - link->up_ns < MT_LINK_LASTING_NS) {
-		count_failure(u);
-	}
-	update(u);
-}
-
-static void on_link_room(struct mt_link *link, void *user)
-{
-	(void)link;
-	mt_uplink_serve(user);
-}
-
-static void on_link_draining(struct mt_link *link, void *user)
-{
-	(void)link;
-	update(user);
-}
-
-static void on_link_datagram(const uint8_t *data, size_t len, void *user)
-{
-	struct mt_uplink *u = user;
-
-	if (u->config.on_datagram != NULL) {
-		u->config.on_datagram(data, len, u->config.user);
-	}
-}
-
-static void on_link_pong(uint64_t rtt_ns, void *user)
-{
-	struct mt_uplink *u = user;
-
-	if (u->config.on_pong != NULL) {
-		u->config.on_pong(rtt_ns, u->config.user);
-	}
-}
-
-/* How long to wait after so many failures in a row: at once, then 100 ms, doubling, with a fifth of
- * it by chance, so that the clients of a restarted server do not come all at the same moment.
- */
-static uint64_t backoff_ms(const struct mt_uplink *u)
-{
-	uint64_t now = uv_now(u->config.loop);
-	uint64_t cap = now - u->failing_ms < MT_UPLINK_SOON_MS ? MT_UPLINK_BACKOFF_SOON_MS
-							       : MT_UPLINK_BACKOFF_MAX_MS;
-	uint64_t wait = MT_UPLINK_BACKOFF_MS;
-	uint8_t chance = 0;
-
-	for (unsigned i = 1; i < u->failures && wait < cap; i++) {
-		wait *= 2;
-	}
-	wait = wait < cap ? wait : cap;
-	if (getrandom(&chance, sizeof(chance), GRND_NONBLOCK) < 0) {
-		chance = 0;
-	}
-	return wait - wait * chance / (255 * 5);
-}
-
-static void count_failure(struct mt_uplink *u)
+enum mt_transport mt_uplink_choose(struct mt_uplink *u)
 {
 	uint64_t now = uv_now(u->config.loop);
 
-	if (u->failures++ == 0) {
-		u->failing_ms = now;
-	}
-	u->retry_ms = now + backoff_ms(u);
+	mt_chooser_set_quic(&u->chooser, mt_uplink_health(u), now);
+	return mt_chooser_transport(&u->chooser, now);
 }
 
-static void add_link(struct mt_uplink *u, struct mt_conn *conn)
+enum mt_transport mt_uplink_transport(struct mt_uplink *u)
 {
-	struct mt_link_events events = {
-		.on_end = on_link_end,
-		.on_room = on_link_room,
-		.on_draining = on_link_draining,
-		.on_datagram = on_link_datagram,
-		.on_pong = on_link_pong,
-		.user = u,
-	};
-	struct mt_link *link = NULL;
+	return u->failed ? MT_TRANSPORT_NONE : mt_uplink_choose(u);
+}
 
-	if (u->link_count < MT_UPLINK_LINKS_MAX) {
-		link = mt_link_new(conn, u->driver, &events);
-	}
-	if (link == NULL) {
-		mt_conn_close(conn, MT_APP_NONE, "");
+bool mt_uplink_is_hopeless(struct mt_uplink *u)
+{
+	return !u->config.persistent && mt_uplink_choose(u) == MT_TRANSPORT_NONE &&
+	       (u->config.choice == MT_CHOICE_TLS || u->quic_failed) &&
+	       (u->config.choice == MT_CHOICE_QUIC || u->tls.failed);
+}
+
+static void announce(struct mt_uplink *u, enum mt_transport transport)
+{
+	const char *why = "";
+
+	if (transport == MT_TRANSPORT_NONE || transport == u->transport) {
 		return;
 	}
-	u->links[u->link_count++] = link;
-	u->streams_per_link = (size_t)mt_conn_streams_left(conn);
-	if (u->streams_per_link == 0) {
-		u->streams_per_link = 1;
+	if (u->transport == MT_TRANSPORT_TLS) {
+		why = "UDP gets through";
+	} else if (u->config.choice == MT_CHOICE_AUTO && transport == MT_TRANSPORT_TLS) {
+		why = u->transport == MT_TRANSPORT_NONE ? "no answer over UDP so far"
+							: "no answer over UDP any more";
+	}
+	u->transport = transport;
+	if (u->config.on_transport != NULL) {
+		u->config.on_transport(transport, why, u->config.user);
 	}
 }
 
-static void forget_dial(struct mt_uplink *u, const struct mt_dial *dial)
+/* Why nothing is up: of QUIC, then of TLS where both are tried. */
+static const char *explain(const struct mt_uplink *u, char *out, size_t cap)
 {
-	for (size_t i = 0; i < u->dial_count; i++) {
-		if (u->dials[i] == dial) {
-			u->dials[i] = u->dials[--u->dial_count];
-			return;
-		}
-	}
-}
+	const char *quic = u->link_count > 0 ? "the server does not answer" : u->reason.text;
 
-static void on_dial_failed(struct mt_uplink *u, const struct mt_reason *reason)
-{
-	count_failure(u);
-	/* With a connection up this one was an extra: its failure is no reason to give up. */
-	if (reason->permanent || (!u->config.persistent && !is_usable(u))) {
-		fail(u, reason);
-		return;
+	if (u->config.choice == MT_CHOICE_TLS) {
+		quic = u->tls.reason.text;
 	}
-	u->reason = *reason;
-	if (!is_usable(u) && !is_draining(u)) {
-		set_state(u, MT_UPLINK_RECONNECTING, u->reason.text);
-	}
-}
-
-static void on_dial_done(
-	struct mt_dial *dial, struct mt_conn *conn, const struct mt_reason *reason, void *user)
-{
-	struct mt_uplink *u = user;
-
-	forget_dial(u, dial);
-	if (conn != NULL) {
-		u->retry_ms = 0;
-		add_link(u, conn);
+	if (u->config.choice == MT_CHOICE_AUTO && u->tls.failed) {
+		/* For people: cut when it is too long. */
+		(void)snprintf(
+			out, cap, "over UDP: %.160s; over TCP: %.160s", quic, u->tls.reason.text);
 	} else {
-		on_dial_failed(u, reason);
+		(void)snprintf(out, cap, "%s", quic);
 	}
-	if (!u->failed) {
-		update(u);
-	}
+	return out;
 }
 
-/* How many dials should be under way: one while no connection can be used, and as many as those who
- * wait for a stream will fill.
- */
-static size_t dials_wanted(const struct mt_uplink *u)
+static void show_state(struct mt_uplink *u, enum mt_transport transport)
 {
-	size_t wanted = (u->waiting_count + u->streams_per_link - 1) / u->streams_per_link;
-	size_t room = MT_UPLINK_LINKS_MAX - u->link_count;
+	char why[sizeof(u->announced)];
+	bool tried = u->quic_failed || u->tls.failed || u->state == MT_UPLINK_CONNECTED ||
+		     u->state == MT_UPLINK_DRAINING;
 
-	if (wanted == 0 && !is_usable(u)) {
-		wanted = 1;
+	if (transport != MT_TRANSPORT_NONE) {
+		set_state(u, MT_UPLINK_CONNECTED, "");
+	} else if (mt_uplink_is_draining(u) || u->tls.draining) {
+		set_state(u, MT_UPLINK_DRAINING, "");
+	} else if (tried) {
+		set_state(u, MT_UPLINK_RECONNECTING, explain(u, why, sizeof(why)));
 	}
-	/* One at a time until the server has let us in: it may refuse. */
-	if (u->link_count == 0 && wanted > 1) {
-		wanted = 1;
-	}
-	if (wanted > room) {
-		wanted = room;
-	}
-	return wanted < MT_UPLINK_DIALS_MAX ? wanted : MT_UPLINK_DIALS_MAX;
 }
 
 static void on_retry(uv_timer_t *timer)
 {
-	update(timer->data);
+	mt_uplink_update(timer->data);
 }
 
-static void start_dials(struct mt_uplink *u)
+void mt_uplink_update(struct mt_uplink *u)
 {
 	uint64_t now = uv_now(u->config.loop);
-	size_t wanted = dials_wanted(u);
+	enum mt_transport transport;
+	uint64_t next_ms;
+	uint64_t chooser_ms;
 
-	if (u->dial_count < wanted && u->retry_ms > now) {
-		/* A callback is given: this cannot fail. */
-		(void)uv_timer_start(&u->retry, on_retry, u->retry_ms - now, 0);
-		return;
-	}
-	while (u->dial_count < wanted) {
-		struct mt_dial_config config = {
-			.loop = u->config.loop,
-			.route = &u->route,
-			.tls = u->tls,
-			.host = u->host,
-			.port = u->port,
-			.on_done = on_dial_done,
-			.user = u,
-		};
-		int err = mt_dial_start(&u->dials[u->dial_count], &config);
-
-		if (err < 0) {
-			struct mt_reason reason;
-
-			mt_reason_from_error(&reason, "the server cannot be reached", err);
-			on_dial_failed(u, &reason);
-			return; /* the tick tries again */
-		}
-		u->dial_count++;
-	}
-}
-
-/* Brings everything in line after a change. */
-static void update(struct mt_uplink *u)
-{
 	if (u->failed || !u->started) {
 		return;
 	}
+	transport = mt_uplink_choose(u);
+	announce(u, transport);
+	if (transport == MT_TRANSPORT_TLS) {
+		mt_uplink_move(u);
+	}
 	mt_uplink_serve(u);
-	if (is_usable(u)) {
-		set_state(u, MT_UPLINK_CONNECTED, "");
-	} else if (is_draining(u)) {
-		set_state(u, MT_UPLINK_DRAINING, "");
-	} else if (u->state == MT_UPLINK_CONNECTED || u->state == MT_UPLINK_DRAINING) {
-		set_state(u, MT_UPLINK_RECONNECTING,
-			u->link_count > 0 ? "the server does not answer" : u->reason.text);
+	mt_uplink_tls_update(u);
+	next_ms = mt_uplink_dial(u);
+	if (u->failed) {
+		return;
 	}
-	start_dials(u);
-}
-
-/* Extra connections without tunnels are closed after a while, the youngest first; one stays. */
-static void close_unused(struct mt_uplink *u, uint64_t now_ns)
-{
-	size_t usable = 0;
-
-	for (size_t i = 0; i < u->link_count; i++) {
-		usable += mt_link_is_usable(u->links[i]) ? 1 : 0;
-	}
-	for (size_t i = u->link_count; i-- > 0 && usable > 1;) {
-		struct mt_link *link = u->links[i];
-
-		if (mt_link_is_usable(link) && now_ns - link->unused_ns > MT_UPLINK_UNUSED_NS) {
-			forget_link(u, link);
-			mt_link_close(link, MT_APP_NONE);
-			usable--;
-		}
+	show_state(u, mt_uplink_choose(u));
+	chooser_ms = mt_chooser_next_ms(&u->chooser, now);
+	next_ms = next_ms < chooser_ms ? next_ms : chooser_ms;
+	if (next_ms != UINT64_MAX) {
+		/* A callback is given: this cannot fail. */
+		(void)uv_timer_start(&u->retry, on_retry, next_ms > now ? next_ms - now : 1, 0);
 	}
 }
 
 static void on_tick(uv_timer_t *timer)
 {
 	struct mt_uplink *u = timer->data;
-	uint64_t now_ns = mt_driver_now_ns(u->driver);
 
 	u->started = true;
 	if (u->failed) {
 		return;
 	}
-	for (size_t i = 0; i < u->link_count; i++) {
-		mt_link_tick(u->links[i], &u->route, now_ns);
-		if (!u->links[i]->lasting && now_ns - u->links[i]->up_ns >= MT_LINK_LASTING_NS) {
-			u->links[i]->lasting = true;
-			u->failures = 0;
-		}
-	}
-	close_unused(u, now_ns);
+	mt_uplink_tick_links(u);
 	mt_uplink_expire_waiters(u);
-	update(u);
+	mt_uplink_update(u);
 }
 
 void mt_uplink_check_paths(struct mt_uplink *u)
@@ -412,7 +226,8 @@ void mt_uplink_check_paths(struct mt_uplink *u)
 	if (u->retry_ms > soon_ms) {
 		u->retry_ms = soon_ms;
 	}
-	update(u);
+	mt_chooser_hurry(&u->chooser, uv_now(u->config.loop));
+	mt_uplink_update(u);
 }
 
 int mt_uplink_wait(struct mt_uplink *u, struct mt_waiter *w)
@@ -427,7 +242,7 @@ int mt_uplink_wait(struct mt_uplink *u, struct mt_waiter *w)
 	w->state = MT_WAITER_QUEUED;
 	TAILQ_INSERT_TAIL(&u->waiting, w, entry);
 	u->waiting_count++;
-	update(u);
+	mt_uplink_update(u);
 	return 0;
 }
 
@@ -451,7 +266,7 @@ static int make_tls(struct mt_uplink *u, const struct mt_profile *profile)
 
 	memcpy(config.key, profile->key, sizeof(config.key));
 	memcpy(config.pins, profile->pins, sizeof(config.pins));
-	err = mt_tls_client_new(&u->tls, &config);
+	err = mt_tls_client_new(&u->credentials, &config);
 	mt_wipe(&config, sizeof(config));
 	return err;
 }
@@ -508,9 +323,14 @@ int mt_uplink_new(struct mt_uplink **out, const struct mt_uplink_config *config)
 	u->port = config->profile->port;
 	u->streams_per_link = STREAMS_EXPECTED;
 	(void)snprintf(u->reason.text, sizeof(u->reason.text), "the server does not answer");
+	(void)snprintf(u->tls.reason.text, sizeof(u->tls.reason.text), "%s", u->reason.text);
 	TAILQ_INIT(&u->waiting);
 	TAILQ_INIT(&u->served);
 	err = make_tls(u, config->profile);
+	if (err < 0) {
+		goto out;
+	}
+	err = mt_uplink_tls_new(u);
 	if (err < 0) {
 		goto out;
 	}
@@ -518,6 +338,7 @@ int mt_uplink_new(struct mt_uplink **out, const struct mt_uplink_config *config)
 	if (err < 0) {
 		goto out;
 	}
+	mt_chooser_init(&u->chooser, config->choice, uv_now(config->loop));
 	mt_route_init(&u->route, u->driver);
 	/* Timers cannot fail to be set up. */
 	(void)uv_timer_init(config->loop, &u->tick);
@@ -529,7 +350,8 @@ int mt_uplink_new(struct mt_uplink **out, const struct mt_uplink_config *config)
 	*out = u;
 	return 0;
 out:
-	mt_tls_client_unref(u->tls);
+	mt_uplink_tls_free(u);
+	mt_tls_client_unref(u->credentials);
 	free(u);
 	return err;
 }
@@ -549,14 +371,11 @@ void mt_uplink_free(struct mt_uplink *u)
 		return;
 	}
 	u->failed = true;
-	while (u->dial_count > 0) {
-		mt_dial_cancel(u->dials[--u->dial_count]);
-	}
-	while (u->link_count > 0) {
-		mt_link_close(u->links[--u->link_count], MT_APP_NONE);
-	}
+	mt_uplink_stop_dials(u);
+	mt_uplink_close_links(u);
+	mt_uplink_tls_free(u);
 	mt_driver_free(u->driver);
-	mt_tls_client_unref(u->tls);
+	mt_tls_client_unref(u->credentials);
 	uv_close((uv_handle_t *)&u->tick, on_timer_closed);
 	uv_close((uv_handle_t *)&u->retry, on_timer_closed);
 }

@@ -4,11 +4,16 @@
  *                 connected  -> draining -> connected
  *   any        -> failed (a permanent refusal; or any failure when not persistent)
  *
+ * A connection is one of QUIC or, on networks that let no UDP through, TLS over TCP, where each
+ * stream is a connection of its own; see client/chooser.h for which of them is used when.
+ *
  * Whoever needs a stream waits in a queue until a connection has room. One thread.
  */
 #pragma once
 
+#include "client/chooser.h"
 #include "client/reason.h"
+#include "proto/io/poller.h"
 #include "proto/quic/mem.h"
 #include "proto/quic/stream.h"
 #include "proto/wire/addr.h"
@@ -31,6 +36,9 @@
 #define MT_UPLINK_BACKOFF_MAX_MS  5000
 #define MT_UPLINK_SOON_MS         60000
 #define MT_UPLINK_CROWDED_MS      3000 /* after a connection that ended for a limit */
+#define MT_UPLINK_PROBE_MS        4000 /* a try of QUIC while TLS is in use */
+#define MT_UPLINK_SPARES          2    /* TLS connections opened ahead of time, while in use */
+#define MT_UPLINK_SPARES_MS       5000 /* in use: a request was that short ago */
 
 enum mt_uplink_state {
 	MT_UPLINK_CONNECTING,
@@ -47,10 +55,14 @@ struct mt_uplink;
 struct mt_uplink_config {
 	uv_loop_t *loop;
 	struct mt_mem *mem;
+	struct mt_poller *poller;
 	const struct mt_profile *profile; /* borrowed for mt_uplink_new only */
+	enum mt_choice choice;            /* of the transport */
 	bool persistent;                  /* transient failures are retried */
 	/* The state has changed, or the reason why. `reason` is "" where there is none. */
 	void (*on_state)(enum mt_uplink_state state, const char *reason, void *user);
+	/* New tunnels use another transport from now on; `why` is "" at first. May be NULL. */
+	void (*on_transport)(enum mt_transport transport, const char *why, void *user);
 	/* A datagram of the tunnel; only mt_uplink_send_datagram may be called. May be NULL. */
 	void (*on_datagram)(const uint8_t *data, size_t len, void *user);
 	void (*on_pong)(uint64_t rtt_ns, void *user); /* may be NULL */
@@ -68,10 +80,15 @@ struct mt_waiter {
 	TAILQ_ENTRY(mt_waiter) entry;
 	enum { MT_WAITER_NONE, MT_WAITER_QUEUED, MT_WAITER_SERVED } state;
 	uint64_t deadline_ms;
+	uint64_t serial; /* the QUIC connection of its stream; 0: none */
 	/* A new stream, which belongs to the waiter, who stays known until mt_uplink_forget. */
 	void (*on_stream)(struct mt_waiter *w, struct mt_stream *s);
 	/* Its time is over, or there will be no connection. It is forgotten already. */
 	void (*on_fail)(struct mt_waiter *w, int err, const char *reason);
+	/* The connection of its stream does not answer, and there is another one: a waiter that
+	 * can begin anew releases the stream and calls mt_uplink_wait_again. May be NULL.
+	 */
+	void (*on_move)(struct mt_waiter *w);
 };
 
 /* Queues `w` and serves it as soon as possible, maybe before this returns. MT_E_LIMIT when the
@@ -83,11 +100,15 @@ int mt_uplink_wait(struct mt_uplink *u, struct mt_waiter *w) MT_MUST_CHECK;
 void mt_uplink_wait_again(struct mt_uplink *u, struct mt_waiter *w);
 void mt_uplink_forget(struct mt_uplink *u, struct mt_waiter *w);
 
-/* Sends a datagram by the first usable connection. MT_E_CLOSED when there is none, MT_E_TOO_LONG.
+/* What new tunnels use now. */
+enum mt_transport mt_uplink_transport(struct mt_uplink *u);
+
+/* Sends a datagram by the first usable connection. MT_E_CLOSED when there is none, or when TLS is
+ * in use, which has no datagrams; MT_E_TOO_LONG.
  */
 int mt_uplink_send_datagram(struct mt_uplink *u, const void *head, size_t head_len,
 	const void *body, size_t body_len) MT_MUST_CHECK;
-/* What UDP can use now. */
+/* What UDP can use now; with TLS there are no datagrams. */
 struct mt_uplink_udp {
 	bool settled;          /* else the server's Hello may still come */
 	uint32_t capabilities; /* enum mt_capability */
@@ -99,10 +120,11 @@ struct mt_uplink_udp {
 int mt_uplink_get_udp(struct mt_uplink *u, struct mt_uplink_udp *out) MT_MUST_CHECK;
 /* Tells the server that a UDP session is over, as far as it has a control channel. */
 void mt_uplink_end_session(struct mt_uplink *u, uint32_t session);
-/* Pings by the first usable connection's control channel. MT_E_CLOSED, MT_E_AGAIN. */
+/* Pings by the control channel of the transport in use. MT_E_CLOSED, MT_E_AGAIN. */
 int mt_uplink_ping(struct mt_uplink *u) MT_MUST_CHECK;
-/* What the first usable connection knows of its path. */
+/* What the connection in use knows of its path; with TLS only where it goes. */
 struct mt_uplink_path {
+	enum mt_transport transport;
 	struct mt_addr remote;
 	size_t udp_payload;  /* bytes, as discovered so far */
 	size_t datagram_max; /* bytes; 0: the server takes none */

@@ -1,17 +1,35 @@
 #include "client/uplink_impl.h"
 
 /* Opens a stream on the first connection with room: extra ones then fall out of use and are closed.
+ * One that does not answer is the last to be chosen.
  */
-static struct mt_stream *open_stream(struct mt_uplink *u)
+static struct mt_stream *open_stream(struct mt_uplink *u, bool doubtful, uint64_t *serial)
 {
 	for (size_t i = 0; i < u->link_count; i++) {
 		struct mt_link *link = u->links[i];
 		struct mt_stream *s;
 
-		if (mt_link_is_usable(link) && mt_conn_streams_left(link->conn) > 0 &&
+		if (mt_link_is_usable(link) && link->suspect == doubtful &&
+			mt_conn_streams_left(link->conn) > 0 &&
 			mt_conn_open_stream(link->conn, &s) == 0) {
+			*serial = mt_conn_serial(link->conn);
 			return s;
 		}
+	}
+	return NULL;
+}
+
+static struct mt_stream *find_stream(struct mt_uplink *u, uint64_t *serial)
+{
+	struct mt_stream *s;
+
+	*serial = 0;
+	switch (mt_uplink_choose(u)) {
+	case MT_TRANSPORT_QUIC:
+		s = open_stream(u, false, serial);
+		return s != NULL ? s : open_stream(u, true, serial);
+	case MT_TRANSPORT_TLS: return mt_uplink_tls_take(u);
+	case MT_TRANSPORT_NONE: break;
 	}
 	return NULL;
 }
@@ -20,7 +38,8 @@ void mt_uplink_serve(struct mt_uplink *u)
 {
 	while (!TAILQ_EMPTY(&u->waiting)) {
 		struct mt_waiter *w = TAILQ_FIRST(&u->waiting);
-		struct mt_stream *s = open_stream(u);
+		uint64_t serial;
+		struct mt_stream *s = find_stream(u, &serial);
 
 		if (s == NULL) {
 			return;
@@ -29,7 +48,23 @@ void mt_uplink_serve(struct mt_uplink *u)
 		u->waiting_count--;
 		TAILQ_INSERT_TAIL(&u->served, w, entry);
 		w->state = MT_WAITER_SERVED;
+		w->serial = serial;
 		w->on_stream(w, s);
+	}
+}
+
+void mt_uplink_move(struct mt_uplink *u)
+{
+	struct mt_waiter *w = TAILQ_FIRST(&u->served);
+
+	while (w != NULL) {
+		struct mt_waiter *next = TAILQ_NEXT(w, entry); /* on_move concerns `w` alone */
+		struct mt_link *link = mt_uplink_find_link(u, w->serial);
+
+		if (w->on_move != NULL && link != NULL && link->suspect) {
+			w->on_move(w);
+		}
+		w = next;
 	}
 }
 
@@ -84,6 +119,9 @@ void mt_uplink_expire_waiters(struct mt_uplink *u)
 int mt_uplink_send_datagram(
 	struct mt_uplink *u, const void *head, size_t head_len, const void *body, size_t body_len)
 {
+	if (u->transport == MT_TRANSPORT_TLS) {
+		return MT_E_CLOSED;
+	}
 	for (size_t i = 0; i < u->link_count; i++) {
 		if (mt_link_is_usable(u->links[i])) {
 			return mt_conn_send_datagram(
@@ -95,6 +133,9 @@ int mt_uplink_send_datagram(
 
 int mt_uplink_ping(struct mt_uplink *u)
 {
+	if (u->transport == MT_TRANSPORT_TLS) {
+		return mt_channel_ping(&u->tls.channel);
+	}
 	for (size_t i = 0; i < u->link_count; i++) {
 		if (mt_link_is_usable(u->links[i])) {
 			return mt_channel_ping(&u->links[i]->channel);

@@ -3,20 +3,32 @@
 #define HELLO_MS 1000 /* then a server that has not said Hello is taken for one without */
 
 /* Whether it is known what the server offers: its Hello has come, or there will be none. */
-static bool is_settled(const struct mt_link *link, uint64_t now_ns)
+static bool is_settled(const struct mt_channel *channel, uint64_t up_ns, uint64_t now_ns)
 {
-	return link->channel.greeted || link->channel.stream == NULL ||
-	       now_ns - link->up_ns >= HELLO_MS * 1000000ull;
+	return channel->greeted || channel->stream == NULL ||
+	       now_ns - up_ns >= HELLO_MS * 1000000ull;
 }
 
 int mt_uplink_get_udp(struct mt_uplink *u, struct mt_uplink_udp *out)
 {
+	uint64_t now_ns = mt_driver_now_ns(u->driver);
+
+	if (mt_uplink_transport(u) == MT_TRANSPORT_TLS) {
+		const struct mt_channel *channel = &u->tls.channel;
+
+		*out = (struct mt_uplink_udp){
+			.settled = is_settled(channel, u->tls.up_ns, now_ns),
+			.capabilities = channel->hello.capabilities,
+			.max_sessions = channel->hello.max_sessions,
+		};
+		return 0;
+	}
 	for (size_t i = 0; i < u->link_count; i++) {
 		const struct mt_link *link = u->links[i];
 
 		if (mt_link_is_usable(link)) {
 			*out = (struct mt_uplink_udp){
-				.settled = is_settled(link, mt_driver_now_ns(u->driver)),
+				.settled = is_settled(&link->channel, link->up_ns, now_ns),
 				.capabilities = link->channel.hello.capabilities,
 				.max_sessions = link->channel.hello.max_sessions,
 				.datagram_max = mt_conn_datagram_max(link->conn),
@@ -36,5 +48,8 @@ void mt_uplink_end_session(struct mt_uplink *u, uint32_t session)
 		if (channel->hello.capabilities & MT_CAP_EXTENDED_UDP) {
 			mt_channel_end_session(channel, session);
 		}
+	}
+	if (u->tls.up && (u->tls.channel.hello.capabilities & MT_CAP_EXTENDED_UDP)) {
+		mt_channel_end_session(&u->tls.channel, session);
 	}
 }
