@@ -18,6 +18,7 @@ DESTDIR ?=
 # FUZZ_SECONDS   how long `make fuzz` runs each target
 # CRASH_ROUNDS   how often `make test-crash` kills the daemon
 # MYTUNNEL_TESTS parts of names of the integration tests (or tests in the VM) to run; empty: all
+# MYTUNNEL_DEBS, MYTUNNEL_RPMS  folders with packages to test, instead of building them
 # MYTUNNEL_JOBS  how many integration tests run at once, default twice the processors
 SANITIZE     ?=
 WERROR       ?=
@@ -26,6 +27,8 @@ FUZZ_SECONDS ?= 20
 CRASH_ROUNDS ?= 1000
 MYTUNNEL_TESTS ?=
 MYTUNNEL_JOBS  ?=
+MYTUNNEL_DEBS  ?=
+MYTUNNEL_RPMS  ?=
 CFLAGS       ?= -O2 -g
 LDFLAGS      ?=
 PKG_CONFIG   ?= pkg-config
@@ -53,7 +56,7 @@ SANITIZE_FLAGS := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
 endif
 
 # Only what was asked of pkg-config once per run of make; goals that compile nothing do not ask.
-NO_BUILD_GOALS := help clean deps dist format demo check test test-full tsan uninstall deb rpm test-packages test-rpm test-vm
+NO_BUILD_GOALS := help clean deps dist format demo check test test-full tsan uninstall deb rpm test-packages test-rpm test-service test-vm
 ifneq ($(if $(MAKECMDGOALS),$(filter-out $(NO_BUILD_GOALS),$(MAKECMDGOALS)),all),)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIB_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
@@ -100,8 +103,9 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: deb rpm test-packages test-rpm test-vm all unit sim test-programs bench fuzz integration browser check test test-full test-crash tsan demo lint format install uninstall \
-	dist deps clean help FORCE
+.PHONY: all bench browser check clean deb demo deps dist format fuzz help install integration lint rpm \
+	sim test test-crash test-full test-packages test-programs test-rpm test-service test-vm tsan \
+	uninstall unit unit-threaded FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
 all: $(PROGRAMS) $(BUILD)/mytunneld.8
@@ -175,6 +179,11 @@ $(foreach t,$(UNIT_SRC) $(SIM_SRC),$(eval $(call test_rule,$(t),$(call links,$(t
 ## unit       build and run the unit tests (one alone: make build/unit/test_addr)
 unit: $(UNIT_TESTS)
 	$(Q)scripts/run-tests unit $(UNIT_TESTS)
+
+## unit-threaded  the unit tests that start threads
+THREADED_TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(shell grep -l pthread_create $(UNIT_SRC)))
+unit-threaded: $(THREADED_TESTS)
+	$(Q)scripts/run-tests unit $(THREADED_TESTS)
 
 ## test-programs  build the unit tests and simulations, run none
 test-programs: $(UNIT_TESTS) $(SIM_TESTS)
@@ -262,9 +271,9 @@ test-crash: all
 		MYTUNNEL_CRASH_ROUNDS=$(CRASH_ROUNDS) MYTUNNEL_LIMIT=3600 \
 		$(PYTHON) tests/integration/run.py crash.killed
 
-## tsan       check under ThreadSanitizer
+## tsan       under ThreadSanitizer: what has threads, unit tests and the real programs
 tsan:
-	$(Q)$(MAKE) --no-print-directory SANITIZE=thread check
+	$(Q)scripts/run-suite '$(MAKE) SANITIZE=thread' unit-threaded integration
 
 ## demo       install what is needed, build, and send real traffic through a tunnel on this machine
 demo:
@@ -272,7 +281,8 @@ demo:
 
 # ---- analysers ----
 LINTED := $(wildcard scripts/* .ci/run tests/integration/*.py tests/integration/interop/*.go \
-	web/ui/*.js web/ui/*.css web/ui/*.html tests/browser/*.py tests/vm/run tests/vm/*.py tests/packages/*)
+	web/ui/*.js web/ui/*.css web/ui/*.html tests/browser/*.py tests/vm/run tests/vm/*.py \
+	tests/service/*.py tests/packages/*)
 TIDIED := $(patsubst %.c,build/tidy/%.ok,$(ALL_SRC))
 
 build/tidy/%.ok: %.c .clang-tidy
@@ -301,6 +311,7 @@ INSTALL_LIB := $(DESTDIR)$(PREFIX)/lib
 UNIT_DIR ?= $(PREFIX)/lib/systemd/system
 INSTALL_UNITS := $(DESTDIR)$(UNIT_DIR)
 # Names in sysusers.d, tmpfiles.d, sysctl.d and modules-load.d.
+PRESET := systemd/system-preset/50-mytunnel.preset
 SYSTEM_FILES := sysusers.d/mytunnel.conf tmpfiles.d/mytunnel.conf sysctl.d/50-mytunnel.conf \
 	modules-load.d/mytunnel.conf
 
@@ -309,7 +320,8 @@ install: all
 	install -d $(INSTALL_BIN) $(INSTALL_SBIN) $(INSTALL_MAN)/man1 $(INSTALL_MAN)/man7 \
 		$(INSTALL_MAN)/man8 \
 		$(INSTALL_COMPLETIONS) $(INSTALL_UNITS) $(INSTALL_LIB)/systemd/user \
-		$(INSTALL_SHARE) $(addprefix $(INSTALL_LIB)/,$(sort $(dir $(SYSTEM_FILES))))
+		$(INSTALL_SHARE) $(dir $(INSTALL_LIB)/$(PRESET)) \
+		$(addprefix $(INSTALL_LIB)/,$(sort $(dir $(SYSTEM_FILES))))
 	install -m 755 $(BUILD)/mytunneld $(INSTALL_SBIN)/mytunneld
 	install -m 755 $(BUILD)/mytunnelctl $(INSTALL_BIN)/mytunnelctl
 	install -m 755 $(BUILD)/mytunnel $(INSTALL_BIN)/mytunnel
@@ -326,6 +338,7 @@ install: all
 		>$(INSTALL_LIB)/systemd/user/mytunnel@.service
 	chmod 644 $(INSTALL_UNITS)/mytunnel.service \
 		$(INSTALL_LIB)/systemd/user/mytunnel@.service
+	install -m 644 daemon/systemd/mytunnel.preset $(INSTALL_LIB)/$(PRESET)
 	$(foreach f,$(SYSTEM_FILES),install -m 644 daemon/systemd/mytunnel.$(patsubst \
 		%.d/,%,$(dir $(f))).conf $(INSTALL_LIB)/$(f) &&) true
 
@@ -336,7 +349,7 @@ uninstall:
 		$(INSTALL_MAN)/man7/mytunnel-http.7 $(INSTALL_MAN)/man1/mytunnel.1 \
 		$(INSTALL_COMPLETIONS)/mytunnelctl $(addprefix $(INSTALL_SHARE)/,alerts.yml \
 		grafana.json uPlot.txt) $(INSTALL_UNITS)/mytunnel.service \
-		$(INSTALL_LIB)/systemd/user/mytunnel@.service \
+		$(INSTALL_LIB)/systemd/user/mytunnel@.service $(INSTALL_LIB)/$(PRESET) \
 		$(addprefix $(INSTALL_LIB)/,$(SYSTEM_FILES))
 
 ## dist       build/mytunnel-VERSION.tar.gz from the last commit
@@ -360,8 +373,14 @@ rpm:
 test-rpm:
 	$(Q)scripts/deps build demo package rpm
 	$(Q)$(MAKE) --no-print-directory rpm
-	$(Q)DEB_BUILD_OPTIONS=nocheck scripts/deb $(VERSION) build/rpm/deb
-	$(Q)$(PYTHON) tests/packages/test-rpm build/rpm build/rpm/deb
+	$(if $(MYTUNNEL_DEBS),,$(Q)DEB_BUILD_OPTIONS=nocheck scripts/deb $(VERSION) build/deb)
+	$(Q)$(PYTHON) tests/packages/test-rpm build/rpm $(or $(MYTUNNEL_DEBS),build/deb)
+
+## test-service  the Debian packages in a virtual machine, under systemd: the unit with its sandbox on
+test-service:
+	$(Q)scripts/deps build package vm
+	$(if $(MYTUNNEL_DEBS),,$(Q)DEB_BUILD_OPTIONS=nocheck scripts/deb $(VERSION) build/deb)
+	$(Q)MYTUNNEL_RPMS=$(MYTUNNEL_RPMS) tests/packages/service $(or $(MYTUNNEL_DEBS),build/deb) $(MYTUNNEL_TESTS)
 
 ## test-packages  build and check the packages; install, use, upgrade, purge them in fresh Debian 12 and 13
 test-packages:
