@@ -53,7 +53,9 @@ static void explain_silence(const struct mt_ctl *ctl, json_t *list)
 		mt_host_check_add(list, "daemon", "fail", "sudo mytunnelctl doctor",
 			"its socket %s may not be seen by this user", ctl->socket_path);
 	} else if (lstat(ctl->socket_path, &st) != 0) {
-		mt_host_check_add(list, "daemon", "fail", "sudo systemctl start mytunnel",
+		/* It may have ended because its state cannot be used: only the log knows. */
+		mt_host_check_add(list, "daemon", "fail",
+			"sudo systemctl start mytunnel; journalctl -u mytunnel -n 20 says why not",
 			"it does not run, or has another runtime folder: there is no %s",
 			ctl->socket_path);
 	} else if (access(ctl->socket_path, W_OK) != 0) {

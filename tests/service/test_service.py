@@ -110,7 +110,8 @@ def test_traffic():
         full_test(server, server.client())
         assert "mytunnel_connections_total" in server.http("/metrics")
         for path in ("/", "/healthz", "/readyz", "/status", "/connections"):
-            assert server.http(path), path
+            url = f"http://127.0.0.1:9090{path}"
+            assert run(["curl", "--silent", "--fail", url], check=False).stdout, path
 
 
 def test_traffic_over_tls():
@@ -232,6 +233,7 @@ def refuses_to_start(server, status, *patterns):
     done = server.ctl("status", check=False)
     assert done.returncode == 3, done
     reads(done.stderr, "cannot reach", "systemctl status mytunnel")
+    reads(server.ctl("doctor", check=False).stdout, r"(?m)^fail +daemon .*\n +run: .*journalctl")
 
 
 def test_read_only_state():
