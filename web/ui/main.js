@@ -17,12 +17,25 @@ const model = new Model();
 const charts = new Charts(model);
 const clients = new Clients(() => look());
 const events = new Events();
+const shown = new Map();
+let status = null;
 let timer = null;
 let looking = false;
 let again = false;
 
+// What is shown already is left alone, with what somebody has selected in it.
+function isNews(name, value) {
+	const text = JSON.stringify(value);
+	const news = shown.get(name) !== text;
+	shown.set(name, text);
+	return news;
+}
+
 function tile(name, [value, unit], sub, raw, level) {
 	const box = $(`[data-tile="${name}"]`);
+	if (!isNews(name, [value, unit, sub, raw, level])) {
+		return;
+	}
 	const shown = make("data", { value: raw ?? "" }, value);
 	$(".value", box).replaceChildren(shown, unit ? make("small", {}, unit) : "");
 	setText($(".sub", box), sub);
@@ -31,6 +44,9 @@ function tile(name, [value, unit], sub, raw, level) {
 
 // What comes every second.
 function showNow() {
+	if (document.hidden) {
+		return;
+	}
 	const now = model.now;
 	const handshakes = model.reasons("handshake_failures_per_second");
 	const dials = model.reasons("connect_failures_per_second");
@@ -39,13 +55,13 @@ function showNow() {
 	tile("rtt", format.milliseconds(now.rtt_ms).split(" "), `loss ${format.percent(now.loss)}`, now.rtt_ms);
 	tile("failures", [format.count(sum(handshakes) + sum(dials))],
 		`${format.count(sum(handshakes))} handshakes, ${format.count(sum(dials))} dials`, sum(handshakes) + sum(dials));
-	showReasons([["Handshakes", handshakes], ["Dials to targets", dials]]);
+	if (isNews("reasons", [handshakes, dials])) {
+		showReasons([["Handshakes", handshakes], ["Dials to targets", dials]]);
+	}
 	showWorkers(now);
 	showTraffic();
 	charts.draw();
 }
-
-let status = null;
 
 function showTraffic() {
 	const now = model.now;
@@ -91,8 +107,7 @@ function showStatus() {
 	}
 	const list = $("#notices");
 	list.hidden = notices.length === 0;
-	if (list.dataset.shown !== JSON.stringify(notices)) {
-		list.dataset.shown = JSON.stringify(notices);
+	if (isNews("notices", notices)) {
 		list.replaceChildren(...notices.map((text) => make("li", { class: "notice" }, format.clean(text, 500))));
 	}
 	showCertificates(status.certificates);
@@ -111,7 +126,7 @@ async function look() {
 		const answers = await Promise.all([get("/status"), get(clients.path)]);
 		status = answers[0];
 		showStatus();
-		clients.show(answers[1], Date.now() / 1000);
+		clients.show(answers[1], model.now?.time ?? Date.now() / 1000);
 	} catch (error) {
 		console.debug(error.message); // the feed tells of a server that is gone
 	}
@@ -144,6 +159,13 @@ function showState(state) {
 	document.body.classList.toggle("stale", state === "lost");
 	document.title = state === "live" ? "MyTunnel" : "Connection lost – MyTunnel";
 }
+
+document.addEventListener("visibilitychange", () => {
+	if (!document.hidden && model.now !== null) {
+		showNow();
+		look();
+	}
+});
 
 new Feed({
 	state: showState,
