@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -65,6 +66,15 @@ static void test_etag_matches(void **state)
 	assert_false(mt_web_etag_matches("\"1-23\"", "\"1-2\""));
 }
 
+static void test_policy_allows_nothing_inline(void **state)
+{
+	(void)state;
+	assert_null(strstr(MT_WEB_ASSET_POLICY, "unsafe"));
+	assert_null(strstr(MT_WEB_ASSET_POLICY, "http"));
+	assert_null(strchr(MT_WEB_ASSET_POLICY, '*'));
+	assert_non_null(strstr(MT_WEB_ASSET_POLICY, "default-src 'none';"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -72,6 +82,7 @@ int main(void)
 		cmocka_unit_test(test_accepts_gzip_yes),
 		cmocka_unit_test(test_accepts_gzip_no),
 		cmocka_unit_test(test_etag_matches),
+		cmocka_unit_test(test_policy_allows_nothing_inline),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
