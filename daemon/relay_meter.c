@@ -33,11 +33,11 @@ bool mt_relay_meter_admit(struct mt_relay_meter *m, size_t len)
 	if (mt_buckets_are_limited(&m->from_client)) {
 		uint64_t now_ns = uv_hrtime();
 
-		if (mt_buckets_room(&m->from_client, now_ns) == 0) {
+		if (mt_buckets_packet_room(&m->from_client, now_ns) == 0) {
 			return false;
 		}
 		/* A datagram is not cut: the next ones wait for what it took too much. */
-		mt_buckets_charge(&m->from_client, len, now_ns);
+		mt_buckets_packet_charge(&m->from_client, len, now_ns);
 	}
 	m->bytes_received += len;
 	return true;
@@ -52,7 +52,7 @@ size_t mt_relay_meter_window(const struct mt_relay_meter *m, size_t want, uint64
 		return want;
 	}
 	*now_ns = uv_hrtime();
-	bytes = mt_buckets_room(&m->to_client, *now_ns);
+	bytes = mt_buckets_packet_room(&m->to_client, *now_ns);
 	if (bytes == 0) {
 		return 0;
 	}
@@ -63,5 +63,5 @@ size_t mt_relay_meter_window(const struct mt_relay_meter *m, size_t want, uint64
 void mt_relay_meter_sent(struct mt_relay_meter *m, size_t len, uint64_t now_ns)
 {
 	m->bytes_sent += len;
-	mt_buckets_charge(&m->to_client, len, now_ns);
+	mt_buckets_packet_charge(&m->to_client, len, now_ns);
 }

@@ -46,6 +46,7 @@ void mt_bucket_set_rate(struct mt_bucket *bucket, uint64_t bytes_per_s)
 	if (load_rate(bucket) != bytes_per_s) {
 		/* A debt at the old rate is no debt at the new one. */
 		atomic_store_explicit(&bucket->spent_ns, 0, memory_order_relaxed);
+		atomic_store_explicit(&bucket->packets_spent_ns, 0, memory_order_relaxed);
 		atomic_store_explicit(&bucket->rate, bytes_per_s, memory_order_relaxed);
 	}
 }
@@ -67,6 +68,8 @@ size_t mt_bucket_take(struct mt_bucket *bucket, size_t want, uint64_t now_ns)
 		start = start_of(spent, now_ns);
 		there = start < now_ns ? bytes_of(now_ns - start, rate) : 0;
 		if (there == 0 || there < piece) {
+			atomic_store_explicit(&bucket->hungry_until_ns,
+				now_ns + MT_BUCKET_HUNGER_NS, memory_order_relaxed);
 			return 0;
 		}
 		there = there < want ? there : want;
@@ -90,30 +93,73 @@ void mt_bucket_return(struct mt_bucket *bucket, size_t bytes)
 	}
 }
 
+static size_t room(const _Atomic uint64_t *spent_ns, uint64_t rate, uint64_t now_ns)
+{
+	uint64_t start = start_of(atomic_load_explicit(spent_ns, memory_order_relaxed), now_ns);
+
+	return start < now_ns ? (size_t)bytes_of(now_ns - start, rate) : 0;
+}
+
 size_t mt_bucket_room(struct mt_bucket *bucket, uint64_t now_ns)
 {
 	uint64_t rate = load_rate(bucket);
-	uint64_t start =
-		start_of(atomic_load_explicit(&bucket->spent_ns, memory_order_relaxed), now_ns);
+
+	return rate == 0 ? SIZE_MAX : room(&bucket->spent_ns, rate, now_ns);
+}
+
+static bool is_hungry(const struct mt_bucket *bucket, uint64_t now_ns)
+{
+	return now_ns < atomic_load_explicit(&bucket->hungry_until_ns, memory_order_relaxed);
+}
+
+/* Half of the rate, a byte at least. */
+static uint64_t packet_rate(uint64_t rate)
+{
+	return rate / 2 + 1;
+}
+
+size_t mt_bucket_packet_room(struct mt_bucket *bucket, uint64_t now_ns)
+{
+	uint64_t rate = load_rate(bucket);
 
 	if (rate == 0) {
 		return SIZE_MAX;
 	}
-	return start < now_ns ? (size_t)bytes_of(now_ns - start, rate) : 0;
+	return is_hungry(bucket, now_ns)
+		       ? room(&bucket->packets_spent_ns, packet_rate(rate), now_ns)
+		       : room(&bucket->spent_ns, rate, now_ns);
 }
 
-void mt_bucket_charge(struct mt_bucket *bucket, size_t bytes, uint64_t now_ns)
+/* What `most_ns` from now on is spent is not held against anybody. */
+static void charge(_Atomic uint64_t *spent_ns, uint64_t bytes, uint64_t rate, uint64_t now_ns,
+	uint64_t most_ns)
+{
+	uint64_t spent = atomic_load_explicit(spent_ns, memory_order_relaxed);
+	uint64_t next;
+
+	do {
+		next = start_of(spent, now_ns) + ns_of(bytes, rate);
+		if (next > now_ns && next - now_ns > most_ns) {
+			next = spent > now_ns + most_ns ? spent : now_ns + most_ns;
+		}
+	} while (!atomic_compare_exchange_weak_explicit(
+		spent_ns, &spent, next, memory_order_relaxed, memory_order_relaxed));
+}
+
+void mt_bucket_packet_charge(struct mt_bucket *bucket, size_t bytes, uint64_t now_ns)
 {
 	uint64_t rate = load_rate(bucket);
-	uint64_t spent = atomic_load_explicit(&bucket->spent_ns, memory_order_relaxed);
+	uint64_t piece_ns;
 
 	if (rate == 0 || bytes == 0) {
 		return;
 	}
-	while (!atomic_compare_exchange_weak_explicit(&bucket->spent_ns, &spent,
-		start_of(spent, now_ns) + ns_of(bytes, rate), memory_order_relaxed,
-		memory_order_relaxed)) {
-	}
+	charge(&bucket->spent_ns, bytes, rate, now_ns, UINT64_MAX);
+	/* Datagrams that had all of the rate to themselves owe nothing but the last one when a
+	 * stream begins to wait. */
+	piece_ns = ns_of(bytes, packet_rate(rate));
+	charge(&bucket->packets_spent_ns, bytes, packet_rate(rate), now_ns,
+		is_hungry(bucket, now_ns) ? UINT64_MAX : piece_ns);
 }
 
 /* ---- several for the same bytes ---- */
@@ -159,23 +205,24 @@ void mt_buckets_return(const struct mt_buckets *b, size_t bytes)
 	}
 }
 
-size_t mt_buckets_room(const struct mt_buckets *b, uint64_t now_ns)
+size_t mt_buckets_packet_room(const struct mt_buckets *b, uint64_t now_ns)
 {
 	size_t least = SIZE_MAX;
 
 	for (size_t i = 0; i < MT_BUCKETS; i++) {
-		size_t room = b->of[i] != NULL ? mt_bucket_room(b->of[i], now_ns) : SIZE_MAX;
+		size_t there =
+			b->of[i] != NULL ? mt_bucket_packet_room(b->of[i], now_ns) : SIZE_MAX;
 
-		least = room < least ? room : least;
+		least = there < least ? there : least;
 	}
 	return least;
 }
 
-void mt_buckets_charge(const struct mt_buckets *b, size_t bytes, uint64_t now_ns)
+void mt_buckets_packet_charge(const struct mt_buckets *b, size_t bytes, uint64_t now_ns)
 {
 	for (size_t i = 0; i < MT_BUCKETS; i++) {
 		if (b->of[i] != NULL) {
-			mt_bucket_charge(b->of[i], bytes, now_ns);
+			mt_bucket_packet_charge(b->of[i], bytes, now_ns);
 		}
 	}
 }

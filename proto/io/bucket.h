@@ -14,10 +14,18 @@
 /* The fastest rate that is told from none, in bytes a second: 100 Gbit/s. */
 #define MT_BUCKET_RATE_MAX 12500000000u
 
-/* All zero: no limit. */
+/* So long somebody who got nothing is taken to be waiting still: some turns of the pacer. */
+#define MT_BUCKET_HUNGER_NS 40000000u
+
+/* All zero: no limit. Streams take pieces, and wait until one is there; datagrams pass or not at
+ * the moment when they come, so they would always be first. While a stream waits, datagrams
+ * therefore have half of the rate, no less and no more.
+ */
 struct mt_bucket {
-	_Atomic uint64_t rate;     /* bytes a second; 0: no limit */
-	_Atomic uint64_t spent_ns; /* on the clock of uv_hrtime */
+	_Atomic uint64_t rate;             /* bytes a second; 0: no limit */
+	_Atomic uint64_t spent_ns;         /* on the clock of uv_hrtime */
+	_Atomic uint64_t packets_spent_ns; /* of their half */
+	_Atomic uint64_t hungry_until_ns;
 };
 
 /* Any thread, at any time. */
@@ -28,14 +36,18 @@ static inline bool mt_bucket_is_limited(const struct mt_bucket *bucket)
 	return atomic_load_explicit(&bucket->rate, memory_order_relaxed) != 0;
 }
 
-/* Takes up to `want` bytes; returns how many, 0 when fewer than a worthwhile piece are there. */
+/* Takes up to `want` bytes; returns how many, 0 when fewer than a worthwhile piece are there: the
+ * caller waits for them then. */
 size_t mt_bucket_take(struct mt_bucket *bucket, size_t want, uint64_t now_ns);
 /* Gives back what was taken and not used. */
 void mt_bucket_return(struct mt_bucket *bucket, size_t bytes);
 /* How much may pass now; SIZE_MAX without a limit. */
 size_t mt_bucket_room(struct mt_bucket *bucket, uint64_t now_ns);
-/* Counts bytes that have passed already: what comes later waits for them. */
-void mt_bucket_charge(struct mt_bucket *bucket, size_t bytes, uint64_t now_ns);
+/* How many bytes of datagrams may pass now: one that begins to fit does. SIZE_MAX without a limit.
+ */
+size_t mt_bucket_packet_room(struct mt_bucket *bucket, uint64_t now_ns);
+/* Counts datagrams that have passed: what comes later waits for them. */
+void mt_bucket_packet_charge(struct mt_bucket *bucket, size_t bytes, uint64_t now_ns);
 
 /* The buckets that hold for the same bytes, any of them NULL. */
 #define MT_BUCKETS 2
@@ -53,5 +65,5 @@ static inline bool mt_buckets_are_limited(const struct mt_buckets *b)
 size_t mt_buckets_quantum(const struct mt_buckets *b);
 size_t mt_buckets_take(const struct mt_buckets *b, size_t want, uint64_t now_ns);
 void mt_buckets_return(const struct mt_buckets *b, size_t bytes);
-size_t mt_buckets_room(const struct mt_buckets *b, uint64_t now_ns);
-void mt_buckets_charge(const struct mt_buckets *b, size_t bytes, uint64_t now_ns);
+size_t mt_buckets_packet_room(const struct mt_buckets *b, uint64_t now_ns);
+void mt_buckets_packet_charge(const struct mt_buckets *b, size_t bytes, uint64_t now_ns);

@@ -1,7 +1,11 @@
 """What clients may use: rates, quotas, expiry, connections; how they end; what is counted."""
 
+import contextlib
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -194,6 +198,85 @@ def test_udp_rate():
             answers.thread.join(TIMEOUT)
         show = server.json("client", "show", "slow")["client"]
         assert show["bytes_received"] > 0 and show["bytes_sent"] > 0, show
+
+
+class Datagrams:
+    """A process that sends datagrams of 1,200 bytes through an association at a rate, until it is
+    stopped: this one has enough to do."""
+
+    CODE = ("import sys, time; sys.path.insert(0, sys.argv[1]); import socks\n"
+            "with socks.Association(int(sys.argv[2])) as a:\n"
+            "    gap, due = 1200 * 8 / float(sys.argv[4]), time.monotonic()\n"
+            "    while True:\n"
+            "        a.send(b'u' * 1200, '127.0.0.1', int(sys.argv[3]))\n"
+            "        due = max(due + gap, time.monotonic() - 0.02)\n"
+            "        time.sleep(max(0, due - time.monotonic()))\n")
+
+    def __init__(self, client, target, rate):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.CODE, os.path.dirname(__file__), str(client.port),
+             str(target.port), str(rate)])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+class UdpSink:
+    """Counts the bytes of the datagrams that come."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.settimeout(0.2)
+        self.port = self.socket.getsockname()[1]
+        self.bytes = 0
+        self.stopped = False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        while not self.stopped:
+            with contextlib.suppress(TimeoutError):
+                self.bytes += len(self.socket.recv(65536))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped = True
+        self.thread.join(TIMEOUT)
+        self.socket.close()
+
+
+@alone
+def test_udp_and_tcp_share_a_rate():
+    """Datagrams and streams of one client in the same direction: each has at least a quarter of the
+    rate, both together have it within 5 %."""
+    sink = Sink()
+    with Server() as server, TcpTarget(sink) as drain, UdpSink() as packets:
+        client = server.client(server.enrol("both"))
+        for rate in (5_000_000, RATE):
+            server.ctl("client", "set", "both", "--rate", str(rate))
+            load = Load([client.port] * 2, drain, sending=True)
+            with Datagrams(client, packets, rate * 1.5):
+                wait_until(lambda: packets.bytes > 0 and sink.bytes > 0, what="both to begin")
+                time.sleep(1)
+                begin = time.monotonic()
+                before = (sink.bytes, packets.bytes)
+                time.sleep(SECONDS)
+                took = time.monotonic() - begin
+                tcp, udp = ((now - then) * 8 / took / rate for now, then in
+                            zip((sink.bytes, packets.bytes), before))
+            load.stop()
+            packets.bytes = sink.bytes = 0
+            assert tcp >= 0.25 / SLOW and udp >= 0.25 / SLOW, (rate, tcp, udp)
+            assert tcp + udp <= 1.05, (rate, tcp, udp)
+            assert SANITIZE or tcp + udp >= 0.95, (rate, tcp, udp)
 
 
 class Answers:

@@ -80,7 +80,7 @@ static void test_return_and_charge(void **state)
 	size_t got;
 
 	(void)state;
-	mt_bucket_charge(&b, 1000, START); /* nothing without a limit */
+	mt_bucket_packet_charge(&b, 1000, START); /* nothing without a limit */
 	mt_bucket_return(&b, 1000);
 	mt_bucket_set_rate(&b, RATE);
 	got = mt_bucket_take(&b, 100000, START);
@@ -88,12 +88,12 @@ static void test_return_and_charge(void **state)
 	mt_bucket_return(&b, 100000);
 	assert_int_equal(mt_bucket_take(&b, 100000, START), 100000);
 	/* A second's worth ahead: closed for that second. */
-	mt_bucket_charge(&b, RATE, START);
+	mt_bucket_packet_charge(&b, RATE, START);
 	assert_false(mt_bucket_room(&b, START + S / 2));
 	assert_int_equal(mt_bucket_take(&b, 1, START + S / 2), 0);
 	assert_true(mt_bucket_room(&b, START + S));
 	/* A new rate holds at once, and forgets the debt. */
-	mt_bucket_charge(&b, 100 * RATE, START + S);
+	mt_bucket_packet_charge(&b, 100 * RATE, START + S);
 	mt_bucket_set_rate(&b, 2 * RATE);
 	assert_true(mt_bucket_take(&b, 1000, START + S) == 1000);
 	mt_bucket_set_rate(&b, 0);
@@ -121,10 +121,80 @@ static void test_buckets(void **state)
 	assert_in_range(sum, 980000, 1020000);
 	/* What the slow one refused was given back to the fast one. */
 	assert_true(mt_bucket_take(&fast, 40000, START + 10 * S) == 40000);
-	mt_buckets_charge(&both, 1000000, START + 10 * S);
-	assert_false(mt_buckets_room(&both, START + 11 * S + MS));
+	mt_buckets_packet_charge(&both, 1000000, START + 10 * S);
+	assert_false(mt_buckets_packet_room(&both, START + 11 * S + MS));
 	assert_true(mt_bucket_room(&fast, START + 11 * S + MS));
 	assert_true(mt_buckets_quantum(&both) >= 32768);
+}
+
+/* Datagrams of 1,200 bytes, `factor` times the rate, beside streams that take all they get every
+ * two milliseconds; what each had in ten seconds. */
+static void share(uint64_t rate, unsigned factor, uint64_t *streams, uint64_t *packets)
+{
+	struct mt_bucket b = {0};
+	uint64_t gap = S * 1200 / (rate * factor);
+	uint64_t tick = START;
+	size_t got;
+
+	*streams = 0;
+	*packets = 0;
+	mt_bucket_set_rate(&b, rate);
+	for (uint64_t now = START; now < START + 10 * S; now += gap) {
+		while (tick <= now) {
+			while ((got = mt_bucket_take(&b, 16384, tick)) > 0) {
+				*streams += got;
+			}
+			tick += 2 * MS;
+		}
+		if (mt_bucket_packet_room(&b, now) > 0) {
+			mt_bucket_packet_charge(&b, 1200, now);
+			*packets += 1200;
+		}
+	}
+}
+
+/* Neither starves the other, and together they have the rate. */
+static void test_streams_and_packets(void **state)
+{
+	static const uint64_t rates[] = {625000, RATE, 125000000};
+	uint64_t streams;
+	uint64_t packets;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		for (unsigned factor = 1; factor <= 4; factor *= 2) {
+			uint64_t all = rates[i] * 10;
+
+			share(rates[i], factor, &streams, &packets);
+			assert_in_range(streams + packets, all * 96 / 100, all * 104 / 100);
+			assert_in_range(streams, all * 40 / 100, all);
+			assert_in_range(packets, all * 40 / 100, all);
+		}
+	}
+}
+
+/* Alone, datagrams have all of the rate; from when on a stream waits they owe no more than one. */
+static void test_packets_alone(void **state)
+{
+	struct mt_bucket b = {0};
+	uint64_t sum = 0;
+	uint64_t now = START;
+
+	(void)state;
+	mt_bucket_set_rate(&b, RATE);
+	for (; now < START + 10 * S; now += MS / 10) {
+		if (mt_bucket_packet_room(&b, now) > 0) {
+			mt_bucket_packet_charge(&b, 1200, now);
+			sum += 1200;
+		}
+	}
+	assert_in_range(sum, RATE * 97 / 10, RATE * 103 / 10);
+	assert_int_equal(mt_bucket_take(&b, 16384, now), 0);
+	assert_true(mt_bucket_packet_room(&b, now + MS) > 0);
+	/* Hunger is forgotten when nobody asks any more. */
+	mt_bucket_packet_charge(&b, RATE / 10, now + MS);
+	assert_int_equal(mt_bucket_packet_room(&b, now + 2 * MS), 0);
+	assert_true(mt_bucket_packet_room(&b, now + 150 * MS) > 0);
 }
 
 static struct mt_bucket shared;
@@ -245,6 +315,8 @@ int main(void)
 		cmocka_unit_test(test_take_burst),
 		cmocka_unit_test(test_return_and_charge),
 		cmocka_unit_test(test_buckets),
+		cmocka_unit_test(test_streams_and_packets),
+		cmocka_unit_test(test_packets_alone),
 		cmocka_unit_test(test_take_threads),
 		cmocka_unit_test(test_pacer_turns),
 	};
