@@ -182,7 +182,9 @@ static void on_end(void *user, struct mt_conn *c, const struct mt_conn_end *end)
 {
 	struct side *side = user;
 
-	(void)c;
+	if (c == side->conn) {
+		side->conn = NULL; /* freed when we are done here */
+	}
 	if (!side->finished) {
 		fprintf(stderr, "%s: connection ended: %s %s\n", side->name, mt_strerror(end->err),
 			end->reason);
