@@ -14,6 +14,7 @@
 #define WRITTEN_OFF_MAX 1000u
 
 #define CLOSE_PTOS 3u
+#define COARSE_NS  1000000u
 
 const char *mt_cc_text(enum mt_cc cc)
 {
@@ -101,12 +102,27 @@ void mt_conn_raise(struct mt_conn *c, unsigned events)
 	}
 }
 
+/* With nothing to send, what is due next is an acknowledgement, a keep-alive or a loss timer: none
+ * needs more than a millisecond's precision, and in the same millisecond an answer may take the
+ * acknowledgement along, and other connections' packets the same system call.
+ */
+static uint64_t next_expiry(const struct mt_conn *c)
+{
+	uint64_t at_ns = ngtcp2_conn_get_expiry(c->qc);
+
+	if (!c->established || !TAILQ_EMPTY(&c->sendable) || c->dgram_head ||
+		at_ns > UINT64_MAX - COARSE_NS) {
+		return at_ns;
+	}
+	return (at_ns + COARSE_NS - 1) / COARSE_NS * COARSE_NS;
+}
+
 void mt_conn_rearm(struct mt_conn *c)
 {
 	if (c->ended) {
 		return;
 	}
-	if (mt_expiry_set(&c->ep->expiries, &c->expiry, ngtcp2_conn_get_expiry(c->qc)) != 0) {
+	if (mt_expiry_set(&c->ep->expiries, &c->expiry, next_expiry(c)) != 0) {
 		/* No room in the queue: without a timer the connection would hang, so it goes. */
 		mt_conn_fail(c, NGTCP2_ERR_NOMEM);
 	}
