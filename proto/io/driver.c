@@ -251,8 +251,8 @@ static bool run_rounds(struct mt_driver *d, uint64_t *expiry_ns)
 		 * taken everything after all, nothing but the next round would write it.
 		 */
 		*expiry_ns = had_room || blocked ? mt_endpoint_expiry(d->endpoint) : 0;
-		if (*expiry_ns > refresh(d)) {
-			break;
+		if (*expiry_ns > refresh(d) || mt_endpoint_is_deferring(d->endpoint)) {
+			break; /* with handshakes waiting: sockets first */
 		}
 	}
 	return blocked;

@@ -219,7 +219,8 @@ static void refuse(struct mt_endpoint *ep, const struct mt_path *path, const ngt
 }
 
 static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
-	const ngtcp2_pkt_hd *hd, struct mt_conn **accepted)
+	const ngtcp2_pkt_hd *hd, unsigned ecn, const uint8_t *data, size_t len,
+	struct mt_conn **accepted)
 {
 	const struct mt_endpoint_limits *limits = &ep->cfg.limits;
 	struct mt_quic_counters *counters = ep->cfg.counters;
@@ -241,7 +242,7 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 			return;
 		}
 		how.odcid = &odcid;
-	} else if (ep->half_open >= MT_HALF_OPEN_RETRY) {
+	} else if (ep->half_open + ep->deferred_count >= MT_HALF_OPEN_RETRY) {
 		send_retry(ep, path, hd);
 		return;
 	}
@@ -260,6 +261,9 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 			"the server is full, try again later");
 		return;
 	}
+	if (!mt_endpoint_may_handshake(ep, path, ecn, data, len)) {
+		return;
+	}
 	if (limits->max_new_per_sec &&
 		!meter_take(&ep->accepts, ep->now_ns, limits->max_new_per_sec,
 			limits->max_new_per_sec / 10 + 1)) {
@@ -274,7 +278,8 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 }
 
 void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *path,
-	const ngtcp2_version_cid *vc, const uint8_t *data, size_t len, struct mt_conn **accepted)
+	const ngtcp2_version_cid *vc, unsigned ecn, const uint8_t *data, size_t len,
+	struct mt_conn **accepted)
 {
 	ngtcp2_pkt_hd hd;
 
@@ -286,5 +291,5 @@ void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *p
 		mt_count(&ep->cfg.counters->packets_invalid, 1);
 		return;
 	}
-	accept_initial(ep, path, &hd, accepted);
+	accept_initial(ep, path, &hd, ecn, data, len, accepted);
 }

@@ -56,10 +56,11 @@ struct mt_quic_counters {
 	mt_counter streams_closed;
 	mt_counter datagrams_received;
 	mt_counter datagrams_sent;
-	mt_counter datagrams_dropped; /* queue full or too large for the path */
-	mt_counter crypto_floods;     /* closed for too many CRYPTO bytes */
-	mt_counter protocol_errors;   /* connections closed for a peer's violation */
-	mt_counter memory_bytes;      /* gauge: what connections are reckoned to need */
-	mt_counter memory_shed;       /* connections closed because memory was short */
-	mt_counter memory_waits;      /* times a stream had to wait because memory was short */
+	mt_counter datagrams_dropped;         /* queue full or too large for the path */
+	mt_counter crypto_floods;             /* closed for too many CRYPTO bytes */
+	mt_counter protocol_errors;           /* connections closed for a peer's violation */
+	mt_counter handshake_packets_dropped; /* more came at once than can wait */
+	mt_counter memory_bytes;              /* gauge: what connections are reckoned to need */
+	mt_counter memory_shed;               /* connections closed because memory was short */
+	mt_counter memory_waits; /* times a stream had to wait because memory was short */
 };

@@ -71,6 +71,8 @@ int mt_endpoint_new(struct mt_endpoint **out, const struct mt_endpoint_config *c
 	TAILQ_INIT(&ep->ready_streams);
 	TAILQ_INIT(&ep->buried);
 	TAILQ_INIT(&ep->opening);
+	TAILQ_INIT(&ep->deferred);
+	ep->handshakes_left = MT_HANDSHAKES_A_TURN;
 	TAILQ_INIT(&ep->starved);
 	mt_endpoint_random(key, sizeof(key));
 	ep->cids = mt_cid_table_new(config->mem, key);
@@ -115,6 +117,7 @@ void mt_endpoint_free(struct mt_endpoint *ep)
 		c->end = (struct mt_conn_end){.err = MT_E_CLOSED};
 		mt_conn_end_now(c, NULL, 0, false);
 	}
+	mt_endpoint_drop_deferred(ep);
 	free_buried(ep);
 	free_ended(ep);
 	while ((e = mt_expiry_first(&ep->expiries))) {
@@ -293,7 +296,15 @@ static bool receive_reset(
 	return seen;
 }
 
-static void receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
+static void receive_owned(struct mt_endpoint *ep, struct mt_conn *c, const struct mt_path *path,
+	unsigned ecn, const uint8_t *data, size_t len)
+{
+	if (c->established || !c->server || mt_endpoint_may_handshake(ep, path, ecn, data, len)) {
+		receive_conn(c, path, ecn, data, len);
+	}
+}
+
+void mt_endpoint_receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
 	const uint8_t *data, size_t len)
 {
 	const struct mt_endpoint_events *ev = &ep->cfg.events;
@@ -302,8 +313,6 @@ static void receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsi
 	ngtcp2_version_cid vc;
 	int rc;
 
-	mt_count(&ep->cfg.counters->packets_received, 1);
-	mt_count(&ep->cfg.counters->wire_bytes_received, len);
 	if (len < PACKET_MIN) {
 		mt_count(&ep->cfg.counters->packets_invalid, 1);
 		return;
@@ -319,7 +328,7 @@ static void receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsi
 	}
 	owner = mt_cid_find(ep->cids, vc.dcid, vc.dcidlen);
 	if (owner && owner->kind == MT_OWNER_CONN) {
-		receive_conn((struct mt_conn *)owner, path, ecn, data, len);
+		receive_owned(ep, (struct mt_conn *)owner, path, ecn, data, len);
 	} else if (owner) {
 		receive_closing(ep, (struct mt_closing *)owner, path, len);
 	} else if (is_foreign(ep, &vc)) {
@@ -328,7 +337,7 @@ static void receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsi
 	} else if (!ep->cfg.tls && !(data[0] & 0x80) && receive_reset(ep, path, data, len)) {
 		return;
 	} else {
-		mt_endpoint_receive_unknown(ep, path, &vc, data, len, &accepted);
+		mt_endpoint_receive_unknown(ep, path, &vc, ecn, data, len, &accepted);
 		if (accepted) {
 			receive_conn(accepted, path, ecn, data, len);
 			if (accepted->wants_retry) { /* freed by dispatch, not before */
@@ -336,6 +345,14 @@ static void receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsi
 			}
 		}
 	}
+}
+
+static void receive_new(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
+	const uint8_t *data, size_t len)
+{
+	mt_count(&ep->cfg.counters->packets_received, 1);
+	mt_count(&ep->cfg.counters->wire_bytes_received, len);
+	mt_endpoint_receive_one(ep, path, ecn, data, len);
 }
 
 static void advance(struct mt_endpoint *ep, uint64_t now_ns)
@@ -355,11 +372,11 @@ void mt_endpoint_receive(struct mt_endpoint *ep, const struct mt_path *path, uns
 		segment = len;
 	}
 	if (len == 0) {
-		receive_one(ep, path, ecn, data, 0);
+		receive_new(ep, path, ecn, data, 0);
 	}
 	for (; len > 0; data += n, len -= n) {
 		n = len < segment ? len : segment;
-		receive_one(ep, path, ecn, data, n);
+		receive_new(ep, path, ecn, data, n);
 	}
 }
 
@@ -370,6 +387,7 @@ void mt_endpoint_expire(struct mt_endpoint *ep, uint64_t now_ns)
 	int rc;
 
 	advance(ep, now_ns);
+	mt_endpoint_run_deferred(ep);
 	while ((e = mt_expiry_first(&ep->expiries)) && e->ts_ns <= ep->now_ns) {
 		if (e->is_closing) {
 			mt_closing_free(
@@ -503,6 +521,7 @@ uint64_t mt_endpoint_expiry(const struct mt_endpoint *ep)
 
 	if (!TAILQ_EMPTY(&ep->ready) || !TAILQ_EMPTY(&ep->ready_streams) ||
 		!TAILQ_EMPTY(&ep->ended) || !TAILQ_EMPTY(&ep->buried) ||
+		!TAILQ_EMPTY(&ep->deferred) ||
 		(!TAILQ_EMPTY(&ep->dirty) && !ep->flushing_blocked)) {
 		return 0;
 	}

@@ -129,6 +129,9 @@ void mt_endpoint_receive(struct mt_endpoint *ep, const struct mt_path *path, uns
 	const uint8_t *data, size_t len, size_t segment, uint64_t now_ns);
 void mt_endpoint_expire(struct mt_endpoint *ep, uint64_t now_ns);
 void mt_endpoint_dispatch(struct mt_endpoint *ep, uint64_t now_ns);
+/* Server: packets of handshakes wait for their turn, one for each call of mt_endpoint_expire.
+ * Whoever has other work does that between them. */
+bool mt_endpoint_is_deferring(const struct mt_endpoint *ep);
 /* Writes what can be written. Returns false when mt_tx was blocked with more to send. */
 bool mt_endpoint_flush(struct mt_endpoint *ep, uint64_t now_ns);
 /* When expire or flush must be called again: UINT64_MAX = never, a past time = now. */

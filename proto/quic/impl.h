@@ -168,6 +168,20 @@ struct mt_closing {
 /* What closing connections' entries may cost an endpoint: about 2 KB each. */
 #define MT_CLOSING_MAX 8192u
 
+/* A packet of a handshake that waits for its turn. */
+struct mt_deferred {
+	TAILQ_ENTRY(mt_deferred) entry;
+	struct mt_path path;
+	unsigned ecn;
+	size_t len;
+	uint8_t data[];
+};
+TAILQ_HEAD(mt_deferred_list, mt_deferred);
+
+/* Handshakes cost a hundred times what other packets cost: one of their packets a turn. */
+#define MT_HANDSHAKES_A_TURN 1u
+#define MT_DEFERRED_MAX      4096u
+
 struct mt_endpoint {
 	struct mt_endpoint_config cfg;
 	const ngtcp2_callbacks *callbacks;
@@ -194,6 +208,9 @@ struct mt_endpoint {
 		uint64_t tokens;
 		uint64_t filled_ns;
 	} accepts, replies;
+	struct mt_deferred_list deferred;
+	size_t deferred_count;
+	unsigned handshakes_left; /* in this turn */
 	bool draining;
 	bool flushing_blocked;
 	bool is_short; /* of memory: streams get no room */
@@ -261,7 +278,18 @@ void mt_endpoint_relieve(struct mt_endpoint *ep);
 /* The handshake is over, one way or the other. */
 void mt_conn_leave_opening(struct mt_conn *c);
 
+/* defer.c: whether the packet, of a handshake, may be looked at now; otherwise it is kept for a
+ * later turn, or dropped when too many wait. Deferred packets come back through
+ * mt_endpoint_receive_one.
+ */
+bool mt_endpoint_may_handshake(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
+	const uint8_t *data, size_t len);
+void mt_endpoint_run_deferred(struct mt_endpoint *ep);
+void mt_endpoint_drop_deferred(struct mt_endpoint *ep);
+
 /* endpoint.c */
+void mt_endpoint_receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
+	const uint8_t *data, size_t len);
 struct mt_closing *mt_closing_new(struct mt_endpoint *ep, struct mt_conn *c, const uint8_t *packet,
 	size_t len, uint64_t until_ns);
 void mt_closing_free(struct mt_endpoint *ep, struct mt_closing *closing);
@@ -270,7 +298,8 @@ int mt_endpoint_new_cid(struct mt_endpoint *ep, ngtcp2_cid *cid) MT_MUST_CHECK;
 
 /* accept.c: a packet whose id nobody owns */
 void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *path,
-	const ngtcp2_version_cid *vc, const uint8_t *data, size_t len, struct mt_conn **accepted);
+	const ngtcp2_version_cid *vc, unsigned ecn, const uint8_t *data, size_t len,
+	struct mt_conn **accepted);
 void mt_endpoint_send_retry(
 	struct mt_endpoint *ep, const struct mt_path *path, const uint8_t *data, size_t len);
 void mt_endpoint_send_version_negotiation(struct mt_endpoint *ep, const struct mt_path *path,

@@ -1,9 +1,9 @@
 /* links: proto/io/driver.c proto/io/udp_socket.c proto/io/udp_rx.c proto/io/udp_tx.c
  * proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c proto/quic/conn_new.c
- * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/endpoint.c proto/quic/expiry.c
- * proto/quic/identity.c proto/quic/mem.c proto/quic/memory.c proto/quic/stream.c
- * proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c proto/wire/addr.c
- * proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c proto/wire/profile.c
+ * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/defer.c proto/quic/endpoint.c
+ * proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c proto/quic/memory.c
+ * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
+ * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c proto/wire/profile.c
  * proto/wire/request.c tests/bench/lib/watch.c tests/bench/lib/holder_probe.c
  */
 /* Many real clients in one process: tens of thousands of connections with client certificates over
@@ -318,6 +318,7 @@ static void step_probe(struct holder *h)
 static void leave(struct holder *h)
 {
 	h->leaving = true;
+	(void)uv_timer_stop(&h->timer); /* never fails */
 	for (unsigned i = 0; i < h->o.count; i++) {
 		if (h->held[i].conn != NULL) {
 			mt_conn_close(h->held[i].conn, MT_APP_NONE, "");
@@ -338,6 +339,7 @@ static void run_steps(struct holder *h)
 	before = bench_usage(h->o.pid);
 	begin = uv_hrtime();
 	start_more(h);
+	(void)uv_timer_start(&h->timer, on_timer, 100, 100); /* has a callback: cannot fail */
 	if (!run_until(h, "connect", all_up, h->o.limit_s)) {
 		fprintf(stderr, "\nholder: not all are up after %u s\n", h->o.limit_s);
 	}
@@ -439,7 +441,6 @@ static void open_side(struct holder *h)
 	h->side.tls = h->tls;
 	(void)uv_timer_init(&h->side.loop, &h->timer); /* never fails */
 	h->timer.data = h;
-	(void)uv_timer_start(&h->timer, on_timer, 100, 100);
 }
 
 static unsigned number(const char *text)

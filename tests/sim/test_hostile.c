@@ -1,6 +1,6 @@
 /* links: tests/sim/sim.c tests/sim/echo.c proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c
  * proto/quic/conn_new.c proto/quic/conn_callbacks.c proto/quic/conn_write.c
- * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/mem.c proto/quic/memory.c
+ * proto/quic/defer.c proto/quic/endpoint.c proto/quic/expiry.c proto/quic/mem.c proto/quic/memory.c
  * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
  * proto/quic/identity.c store/pki.c store/pki_check.c proto/wire/addr.c proto/wire/bytes.c
  * proto/wire/encode.c proto/wire/err.c
@@ -152,6 +152,41 @@ static void inject_initials(struct echo *e, unsigned count)
 	mt_mem_free(mem);
 }
 
+/* Of a storm of handshakes one packet is looked at in a turn: who is in does not wait for the
+ * others, who get in one after the other.
+ */
+static void test_handshakes_take_turns(void **state)
+{
+	struct mt_endpoint *ep;
+	uint64_t active;
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 9);
+	echo_connect(&e);
+	ep = e.sim.server.ep;
+	active = mt_counter_get(&e.sim.server.counters.connections_total);
+	for (unsigned i = 0; i < 50; i++) {
+		(void)sim_connect(&e.sim);
+	}
+	assert_true(mt_endpoint_flush(e.sim.client.ep, e.sim.now_ns));
+	echo_start(&e, 1000);
+	(void)sim_run(&e.sim, NULL, NULL, 5 * SIM_S);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.connections_total), active + 50);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.handshake_packets_dropped), 0);
+	assert_false(mt_endpoint_is_deferring(ep));
+	inject_initials(&e, 60);
+	assert_int_equal(mt_endpoint_count(ep), 52);
+	assert_true(mt_endpoint_is_deferring(ep));
+	assert_true(mt_endpoint_expiry(ep) <= e.sim.now_ns);
+	for (unsigned i = 0; i < 59; i++) {
+		mt_endpoint_expire(ep, e.sim.now_ns);
+		assert_int_equal(mt_endpoint_count(ep), 53 + i);
+	}
+	assert_false(mt_endpoint_is_deferring(ep));
+	echo_deinit(&e);
+}
+
 /* Past the threshold a spoofed Initial costs no state, and an honest client still gets in, by
  * Retry. */
 static void test_initial_flood(void **state)
@@ -161,7 +196,8 @@ static void test_initial_flood(void **state)
 	(void)state;
 	echo_init(&e, 4);
 	inject_initials(&e, 300);
-	assert_int_equal(mt_endpoint_count(e.sim.server.ep), MT_HALF_OPEN_RETRY);
+	assert_int_equal(mt_endpoint_count(e.sim.server.ep) + e.sim.server.ep->deferred_count,
+		MT_HALF_OPEN_RETRY);
 	assert_true(mt_counter_get(&e.sim.server.counters.retries) > 0);
 	assert_true(e.sim.server.bytes_out <= 3 * e.sim.server.bytes_in);
 	e.sim.now_ns += 500 * SIM_MS; /* the cap on stateless answers refills */
@@ -232,6 +268,7 @@ int main(void)
 		cmocka_unit_test(test_junk_of_every_size),
 		cmocka_unit_test(test_unknown_version_with_long_ids),
 		cmocka_unit_test(test_reset_is_shorter_than_its_trigger),
+		cmocka_unit_test(test_handshakes_take_turns),
 		cmocka_unit_test(test_initial_flood),
 		cmocka_unit_test(test_full_server_refuses),
 		cmocka_unit_test(test_draining_server_refuses),

@@ -1,6 +1,6 @@
 /* links: tests/sim/sim.c tests/sim/echo.c proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c
  * proto/quic/conn_new.c proto/quic/conn_callbacks.c proto/quic/conn_write.c
- * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/mem.c proto/quic/memory.c
+ * proto/quic/defer.c proto/quic/endpoint.c proto/quic/expiry.c proto/quic/mem.c proto/quic/memory.c
  * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
  * proto/quic/identity.c store/pki.c store/pki_check.c proto/wire/addr.c proto/wire/bytes.c
  * proto/wire/encode.c proto/wire/err.c
@@ -137,6 +137,7 @@ static void to_server(struct fixture *f, const struct mt_addr *from, const uint8
 
 	f->server.count = 0;
 	mt_endpoint_receive(f->server.ep, &path, 0, p, len, 0, f->now_ns);
+	mt_endpoint_expire(f->server.ep, f->now_ns); /* what waits for the next turn */
 }
 
 static void to_client(struct fixture *f, const uint8_t *p, size_t len)
