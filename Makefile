@@ -12,6 +12,7 @@ DESTDIR ?=
 # LDFLAGS     added when linking
 # SANITIZE    address,undefined or thread: builds into build/<variant>/
 # WERROR      1 turns warnings into errors
+# PROBES      0 leaves the static tracepoints out; they are in where sys/sdt.h is installed
 # V           1 prints the commands
 # BUILD       the build folder, default build or build/<variant>
 # HARDENING   compiler and linker hardening; empty switches it off
@@ -22,6 +23,7 @@ DESTDIR ?=
 # MYTUNNEL_JOBS  how many integration tests run at once, default twice the processors
 SANITIZE     ?=
 WERROR       ?=
+PROBES       ?= 1
 V            ?= 0
 FUZZ_SECONDS ?= 20
 CRASH_ROUNDS ?= 1000
@@ -64,7 +66,7 @@ TEST_LIBS := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
 endif
 
 ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DMT_VERSION='"$(VERSION)"' -I. $(LIB_CFLAGS) $(WARNINGS) \
-	-fPIE $(HARDENING) $(CFLAGS) $(SANITIZE_FLAGS)
+	$(if $(filter 0,$(PROBES)),-DMT_NO_PROBES) -fPIE $(HARDENING) $(CFLAGS) $(SANITIZE_FLAGS)
 ALL_LDFLAGS := -pie $(HARDENING_LD) -Wl,--as-needed $(SANITIZE_FLAGS) $(LDFLAGS)
 ALL_LIBS := $(LIB_LIBS) -lm -lpthread
 CTL_LIBS := -lqrencode
@@ -330,7 +332,8 @@ install: all
 	install -m 644 web/mytunnel-http.7 $(INSTALL_MAN)/man7/mytunnel-http.7
 	install -m 644 client/mytunnel.1 $(INSTALL_MAN)/man1/mytunnel.1
 	install -m 644 completions/mytunnelctl $(INSTALL_COMPLETIONS)/mytunnelctl
-	install -m 644 web/monitoring/alerts.yml web/monitoring/grafana.json $(INSTALL_SHARE)
+	install -m 644 web/monitoring/alerts.yml web/monitoring/grafana.json docs/tunnels.bt \
+		$(INSTALL_SHARE)
 	install -m 644 web/ui/vendor/uPlot/LICENSE $(INSTALL_SHARE)/uPlot.txt
 	sed 's,@SBINDIR@,$(PREFIX)/sbin,' daemon/systemd/mytunnel.service.in \
 		>$(INSTALL_UNITS)/mytunnel.service
@@ -348,7 +351,7 @@ uninstall:
 		$(INSTALL_MAN)/man8/mytunneld.8 $(INSTALL_MAN)/man8/mytunnelctl.8 \
 		$(INSTALL_MAN)/man7/mytunnel-http.7 $(INSTALL_MAN)/man1/mytunnel.1 \
 		$(INSTALL_COMPLETIONS)/mytunnelctl $(addprefix $(INSTALL_SHARE)/,alerts.yml \
-		grafana.json uPlot.txt) $(INSTALL_UNITS)/mytunnel.service \
+		grafana.json tunnels.bt uPlot.txt) $(INSTALL_UNITS)/mytunnel.service \
 		$(INSTALL_LIB)/systemd/user/mytunnel@.service $(INSTALL_LIB)/$(PRESET) \
 		$(addprefix $(INSTALL_LIB)/,$(SYSTEM_FILES))
 
@@ -397,7 +400,7 @@ clean:
 ## help       this list
 help:
 	@echo "MyTunnel $(VERSION). Targets:"; sed -n 's/^## \([^ ]*\) */\1\t/p' Makefile | expand -t 16 | sed 's/^/  /'
-	@echo "Variables (see the top of the Makefile): CC CFLAGS LDFLAGS SANITIZE WERROR V HARDENING"
+	@echo "Variables (see the top of the Makefile): CC CFLAGS LDFLAGS SANITIZE WERROR PROBES V HARDENING"
 	@echo "  PREFIX DESTDIR FUZZ_SECONDS; example: make SANITIZE=address,undefined unit"
 
 -include $(patsubst %.c,$(BUILD)/obj/%.d,$(ALL_SRC) $(TEST_SRC))

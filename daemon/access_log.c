@@ -57,6 +57,30 @@ static void begin(struct record *r, const struct mt_opening *o, const char *clie
 	add(r, MT_LOG_TEXT("transport", o->trace.transport));
 }
 
+void mt_access_log_connection(const struct mt_env *env, const char *event, uint64_t trace,
+	const char *client, const struct mt_addr *peer, const char *reason, const char *detail)
+{
+	struct record r = {.count = 0};
+
+	if (!env->snapshot->log_access && !mt_log_enabled(MT_LOG_DEBUG)) {
+		return;
+	}
+	add(&r, MT_LOG_TEXT("trace", mt_trace_format_connection(r.trace, trace)));
+	add(&r, MT_LOG_TEXT("client", client));
+	add(&r, MT_LOG_TEXT("peer", mt_addr_format(peer, r.address, sizeof(r.address))));
+	if (reason[0] != '\0') {
+		add(&r, MT_LOG_TEXT("reason", reason));
+	}
+	if (detail[0] != '\0') {
+		add(&r, MT_LOG_TEXT("detail", detail));
+	}
+	if (env->snapshot->log_access) {
+		mt_log_record(event, r.fields, r.count);
+	} else {
+		mt_log_write(MT_LOG_DEBUG, event, r.fields, r.count);
+	}
+}
+
 void mt_access_log_closed(const struct mt_opening *o, const struct mt_access_end *end)
 {
 	struct record r;

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "daemon/env.h"
 #include "daemon/opening.h"
 
 #include <stdint.h>
@@ -16,6 +17,9 @@ struct mt_access_end {
 	const char *reason; /* a few lower-case words */
 };
 
+/* A connection has come or gone: "connected", "disconnected". Both reasons may be empty. */
+void mt_access_log_connection(const struct mt_env *env, const char *event, uint64_t trace,
+	const char *client, const struct mt_addr *peer, const char *reason, const char *detail);
 /* A tunnel that was open. */
 void mt_access_log_closed(const struct mt_opening *o, const struct mt_access_end *end);
 /* One that did not come about; `reason` is mt_failure_text's, or "cancelled" by the client. */

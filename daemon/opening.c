@@ -66,6 +66,8 @@ static void finish(struct mt_opening *o, int err, int fd, const struct mt_addr *
 		note_failure(o, err);
 	} else { /* that target had accepted: the tunnel counts as opened */
 		mt_count(&o->env->counters->connect_failures[MT_CONNECT_RESET], 1);
+		mt_tunnel_trace_failed(&o->trace, err);
+		mt_access_log_failed(o, mt_failure_text(err));
 	}
 	o->on_done(o, err, fd, addr);
 }
@@ -163,6 +165,13 @@ int mt_opening_start(struct mt_opening *o, const struct mt_request *request)
 	o->port = request->port;
 	o->under_way = true;
 	mt_tunnel_trace_start(&o->trace, o->host, o->host_len, o->port);
+	if (o->env->draining) {
+		o->under_way = false;
+		mt_count(&o->env->counters->tunnels_failed, 1);
+		mt_count(&o->env->counters->connect_failures[MT_CONNECT_DRAINING], 1);
+		mt_access_log_failed(o, "draining");
+		return MT_E_CLOSED;
+	}
 	if (kind == MT_HOST_NAME) {
 		rv = look_up(o, &addrs, &count);
 		if (rv == MT_E_AGAIN) {

@@ -1,6 +1,7 @@
 #include "daemon/relay.h"
 
 #include "daemon/access.h"
+#include "daemon/drop.h"
 #include "daemon/relay_impl.h"
 #include "daemon/relay_stream.h"
 
@@ -165,7 +166,7 @@ void mt_relay_take(
 			  : mt_datagram_decode(&h.datagram, data, len);
 
 	if (rv < 0) {
-		mt_count(&r->env->counters->udp_dropped_malformed, 1);
+		MT_COUNT_DROP(r->env->counters, udp_dropped_malformed, 1);
 		return;
 	}
 	if (h.count > 1 && !reassemble(r, &h)) {

@@ -1,5 +1,6 @@
 /* From targets to the client. */
 #include "daemon/access.h"
+#include "daemon/drop.h"
 #include "daemon/relay_impl.h"
 #include "daemon/relay_stream.h"
 #include "proto/quic/endpoint.h"
@@ -99,9 +100,9 @@ static void count_answer(struct mt_relay *r, int rv, size_t len, uint64_t now_ns
 		mt_count(&counters->udp_to_clients, 1);
 		mt_count(&counters->bytes_sent, len);
 		break;
-	case MT_E_TOO_LONG: mt_count(&counters->udp_dropped_size, 1); break;
-	case MT_E_AGAIN: mt_count(&counters->udp_dropped_queue, 1); break;
-	case MT_E_MALFORMED: mt_count(&counters->udp_dropped_malformed, 1); break;
+	case MT_E_TOO_LONG: MT_COUNT_DROP(counters, udp_dropped_size, 1); break;
+	case MT_E_AGAIN: MT_COUNT_DROP(counters, udp_dropped_queue, 1); break;
+	case MT_E_MALFORMED: MT_COUNT_DROP(counters, udp_dropped_malformed, 1); break;
 	default: break; /* the connection, or the stream, is about to end */
 	}
 }
@@ -125,7 +126,7 @@ static void deliver(
 		h.datagram.host_len = target->host_len;
 	} else {
 		if (!is_welcome(r, &in->from)) {
-			mt_count(&r->env->counters->udp_dropped_denied, 1);
+			MT_COUNT_DROP(r->env->counters, udp_dropped_denied, 1);
 			return;
 		}
 		h.datagram.host = mt_addr_format_host(&in->from, text, sizeof(text));

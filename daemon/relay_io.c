@@ -1,4 +1,5 @@
 #include "daemon/relay_io.h"
+#include "daemon/drop.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -99,11 +100,11 @@ static unsigned send_some(struct mt_relay_io *io, int fd, struct mmsghdr *msgs, 
 		return (unsigned)sent;
 	}
 	if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM || errno == EBADF) {
-		mt_count(&io->counters->udp_dropped_send, n);
+		MT_COUNT_DROP(io->counters, udp_dropped_send, n);
 		return n;
 	}
 	/* The first one alone cannot be sent: no route, too long, a firewall. */
-	mt_count(&io->counters->udp_dropped_send, 1);
+	MT_COUNT_DROP(io->counters, udp_dropped_send, 1);
 	return 1;
 }
 

@@ -1,5 +1,6 @@
 /* From the client to targets: sockets, targets and their names. */
 #include "daemon/access.h"
+#include "daemon/drop.h"
 #include "daemon/relay_impl.h"
 
 #include <errno.h>
@@ -99,6 +100,7 @@ static void drop_pending_of(
 		next = TAILQ_NEXT(p, link);
 		if (p->target == target) {
 			mt_count(reason, 1);
+			MT_PROBE2(drop, "udp_dropped_pending", 1);
 			drop_pending(r, p);
 		}
 	}
@@ -115,7 +117,7 @@ static void add_pending(
 	}
 	while (r->pending_count == MT_RELAY_PENDING_MAX ||
 		(r->pending_count > 0 && r->pending_bytes + len > MT_RELAY_PENDING_BYTES)) {
-		mt_count(&r->env->counters->udp_dropped_queue, 1);
+		MT_COUNT_DROP(r->env->counters, udp_dropped_queue, 1);
 		drop_pending(r, TAILQ_FIRST(&r->pending));
 	}
 	p->target = target;
@@ -215,7 +217,7 @@ static void send_to(struct mt_relay_session *session, const struct mt_relay_targ
 		return;
 	}
 	if (!mt_relay_meter_admit(&r->meter, len)) {
-		mt_count(&r->env->counters->udp_dropped_rate, 1);
+		MT_COUNT_DROP(r->env->counters, udp_dropped_rate, 1);
 		return;
 	}
 	mt_relay_io_send(r->env->relay_io, &s->out, &target->addr, data, len);

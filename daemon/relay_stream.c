@@ -1,5 +1,6 @@
 #include "daemon/relay_stream.h"
 
+#include "daemon/drop.h"
 #include "daemon/relay_impl.h"
 #include "proto/io/frames_stream.h"
 
@@ -22,8 +23,11 @@ static void count_dropped(struct mt_relay_stream *stream)
 {
 	const struct mt_frames_stats *stats = mt_frames_stats(stream->frames);
 
-	mt_count(&stream->relay->env->counters->udp_dropped_stream,
-		stats->dropped - stream->dropped);
+	if (stats->dropped == stream->dropped) {
+		return;
+	}
+	MT_COUNT_DROP(
+		stream->relay->env->counters, udp_dropped_stream, stats->dropped - stream->dropped);
 	stream->dropped = stats->dropped;
 }
 

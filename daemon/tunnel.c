@@ -214,7 +214,6 @@ static void cut_after_status(struct mt_tunnel *t)
 	mt_count(&t->env->counters->tunnels_opened, 1);
 	mt_count(&t->env->counters->tunnels_reset, 1);
 	t->stage = STAGE_CUT;
-	log_access(t, mt_app_code_text(MT_APP_TARGET_RESET));
 	if (mt_stream_send(t->stream, &ok, 1) < 0) {
 		give_up(t, MT_APP_TARGET_RESET);
 		return;
@@ -294,7 +293,7 @@ static void read_header(struct mt_tunnel *t)
 	mt_stream_consume(t->stream, used);
 	if (request.type == MT_REQUEST_CONTROL) {
 		hand_over(t, t->set->on_channel);
-	} else if (t->env->draining) {
+	} else if (t->env->draining && request.type == MT_REQUEST_UDP_STREAM) {
 		mt_count(&counters->tunnels_failed, 1);
 		mt_count(&counters->connect_failures[MT_CONNECT_DRAINING], 1);
 		refuse(t, MT_STATUS_GENERAL_FAILURE);

@@ -1,6 +1,9 @@
 #include "daemon/worker_impl.h"
 
 #include "daemon/access.h"
+#include "daemon/access_log.h"
+#include "daemon/log.h"
+#include "proto/wire/probes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,6 +30,8 @@ static void tell_session(struct mt_worker *w, const struct mt_session *s, const 
 {
 	struct mt_worker_event e = {.event = event, .peer = *mt_conn_remote(s->conn)};
 
+	mt_access_log_connection(
+		&w->env, event, s->tunnels.trace, s->client, &e.peer, reason, detail);
 	(void)snprintf(e.id, sizeof(e.id), "%u-%" PRIu64, w->index & 0xff,
 		mt_conn_serial(s->conn)); /* 3 + 1 + 20 digits at most */
 	memcpy(e.client, s->client, sizeof(e.client));
@@ -67,6 +72,7 @@ static void on_refused(
 		[MT_IDENTITY_EXPIRED] = "expired",
 	};
 	struct mt_worker_event e = {.event = "refused", .peer = *remote};
+	char peer[MT_ADDR_TEXT_MAX];
 	uint64_t second = uv_now(&w->loop) / 1000;
 
 	/* Without a sentence of the endpoint's it is the identity. */
@@ -76,6 +82,9 @@ static void on_refused(
 		mt_count(&w->env.counters->identity_refusals[which], 1);
 		why = texts[which];
 	}
+	mt_log(MT_LOG_INFO, "refused", MT_LOG_TEXT("client", e.client),
+		MT_LOG_TEXT("peer", mt_addr_format(remote, peer, sizeof(peer))),
+		MT_LOG_TEXT("reason", why));
 	/* A flood must not wash everything else out of the ring. */
 	if (w->refused_second != second) {
 		w->refused_second = second;
@@ -122,6 +131,8 @@ static void on_established(void *user, struct mt_conn *c)
 	} else if (w->stopping) {
 		mt_session_close_now(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
 	} else {
+		MT_PROBE4(handshake_done, mt_conn_serial(c), s->tunnels.trace, s->client,
+			&mt_conn_remote(c)->sa);
 		tell_session(w, s, "connected", "", "");
 		/* The snapshot may have changed since the handshake asked. */
 		mt_session_recheck(s, MT_RECHECK_OTHERS);
@@ -165,9 +176,10 @@ static void on_end(void *user, struct mt_conn *c, const struct mt_conn_end *end)
 	struct mt_session *s = mt_conn_user(c);
 
 	if (s != NULL) {
-		tell_session(user, s, "disconnected",
-			s->closing ? s->close_reason : end_reason(end),
-			end->by_peer ? end->reason : "");
+		const char *reason = s->closing ? s->close_reason : end_reason(end);
+
+		MT_PROBE4(connection_close, mt_conn_serial(c), s->tunnels.trace, s->client, reason);
+		tell_session(user, s, "disconnected", reason, end->by_peer ? end->reason : "");
 		mt_session_free(s);
 	}
 }

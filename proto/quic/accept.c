@@ -2,6 +2,7 @@
  * (RFC 9000, sections 6, 8.1 and 10.3).
  */
 #include "proto/quic/impl.h"
+#include "proto/wire/probes.h"
 
 #include <errno.h>
 #include <gnutls/crypto.h>
@@ -274,7 +275,9 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 	if (mt_conn_new(ep, &how, accepted) != 0) {
 		refuse(ep, path, hd, &counters->refused_resources,
 			"out of resources, try again later");
+		return;
 	}
+	MT_PROBE2(accept, (*accepted)->serial, &path->remote.sa);
 }
 
 void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *path,

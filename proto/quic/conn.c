@@ -1,4 +1,5 @@
 #include "proto/quic/impl.h"
+#include "proto/wire/probes.h"
 #include "proto/wire/request.h"
 
 #include <assert.h>
@@ -489,6 +490,7 @@ int mt_conn_send_datagram(
 	}
 	if (head_len + body_len > mt_conn_datagram_max(c)) {
 		mt_count(&c->ep->cfg.counters->datagrams_dropped, 1);
+		MT_PROBE2(drop, "datagram_too_long", 1);
 		return MT_E_TOO_LONG;
 	}
 	d = mt_mem_alloc(c->ep->cfg.mem, sizeof(*d) + head_len + body_len);
@@ -510,6 +512,7 @@ int mt_conn_send_datagram(
 		mt_mem_release(c->ep->cfg.mem, oldest);
 		c->dgram_count--;
 		mt_count(&c->ep->cfg.counters->datagrams_dropped, 1);
+		MT_PROBE2(drop, "datagram_queue", 1);
 	}
 	if (c->dgram_head) {
 		c->dgram_tail->next = d;

@@ -1,5 +1,6 @@
 /* What ngtcp2 calls. Nothing here calls the user, but for datagrams: events are only noted. */
 #include "proto/quic/impl.h"
+#include "proto/wire/probes.h"
 
 #include <assert.h>
 #include <string.h>
@@ -202,6 +203,7 @@ static int path_validation(ngtcp2_conn *qc, uint32_t flags, const ngtcp2_path *p
 	if (res == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS && old_path &&
 		!ngtcp2_path_eq(path, old_path)) {
 		c->migrations++;
+		MT_PROBE3(migration, c->serial, old_path->remote.addr, path->remote.addr);
 		mt_count(&c->ep->cfg.counters->migrations, 1);
 	}
 	return 0;
@@ -217,6 +219,7 @@ static void keep_early(struct mt_conn *c, const uint8_t *data, size_t len)
 	}
 	if (!d) {
 		mt_count(&c->ep->cfg.counters->datagrams_dropped, 1);
+		MT_PROBE2(drop, "datagram_early", 1);
 		return;
 	}
 	d->len = len;

@@ -1,6 +1,7 @@
 /* Fills batches of packets from a connection's datagrams and streams (RFC 9000, sections 12 and
  * 13). */
 #include "proto/quic/impl.h"
+#include "proto/wire/probes.h"
 
 #include <errno.h>
 #include <string.h>
@@ -50,6 +51,7 @@ static void pop_datagram(struct mt_conn *c, bool sent)
 		c->info.bytes_sent += d->len;
 	} else {
 		mt_count(&c->ep->cfg.counters->datagrams_dropped, 1);
+		MT_PROBE2(drop, "datagram_unsendable", 1);
 	}
 	mt_mem_release(c->ep->cfg.mem, d);
 	if (c->dgram_was_full && c->dgram_count <= MT_DATAGRAMS_OUT_MAX / 2) {

@@ -196,7 +196,7 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.unit = "",
 		.initial = "off",
 		.applies = MT_APPLIES_LIVE,
-		.help = "Whether each tunnel that ends is logged: whose, where to, how much, why",
+		.help = "Whether each connection and tunnel is logged: whose, where to, why",
 	},
 	{
 		.id = MT_SET_LIMITS_MAX_NEW_CONN_PER_SEC,
