@@ -456,10 +456,7 @@ void mt_udp_relay_free(struct mt_udp_relay *relay)
 
 bool mt_udp_relay_has_room(struct mt_udp_relay *relay)
 {
-	struct mt_uplink_udp udp;
-
-	return mt_uplink_get_udp(relay->uplink, &udp) < 0 || udp.datagram_max == 0 ||
-	       udp.datagram_room >= ROOM_LOW;
+	return mt_uplink_datagram_room(relay->uplink) >= ROOM_LOW;
 }
 
 void mt_udp_relay_add_ticker(struct mt_udp_relay *relay, struct mt_udp_ticker *ticker)

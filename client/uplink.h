@@ -118,6 +118,8 @@ struct mt_uplink_udp {
 };
 /* MT_E_CLOSED when there is no connection. */
 int mt_uplink_get_udp(struct mt_uplink *u, struct mt_uplink_udp *out) MT_MUST_CHECK;
+/* The same as `datagram_room` alone; all there is when there is no connection, or no datagrams. */
+size_t mt_uplink_datagram_room(struct mt_uplink *u);
 /* Tells the server that a UDP session is over, as far as it has a control channel. */
 void mt_uplink_end_session(struct mt_uplink *u, uint32_t session);
 /* Pings by the control channel of the transport in use. MT_E_CLOSED, MT_E_AGAIN. */

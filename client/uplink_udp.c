@@ -1,23 +1,22 @@
 #include "client/uplink_impl.h"
+#include "proto/quic/endpoint.h"
 
 #define HELLO_MS 1000 /* then a server that has not said Hello is taken for one without */
 
 /* Whether it is known what the server offers: its Hello has come, or there will be none. */
-static bool is_settled(const struct mt_channel *channel, uint64_t up_ns, uint64_t now_ns)
+static bool is_settled(struct mt_uplink *u, const struct mt_channel *channel, uint64_t up_ns)
 {
 	return channel->greeted || channel->stream == NULL ||
-	       now_ns - up_ns >= HELLO_MS * 1000000ull;
+	       mt_driver_now_ns(u->driver) - up_ns >= HELLO_MS * 1000000ull;
 }
 
 int mt_uplink_get_udp(struct mt_uplink *u, struct mt_uplink_udp *out)
 {
-	uint64_t now_ns = mt_driver_now_ns(u->driver);
-
 	if (mt_uplink_transport(u) == MT_TRANSPORT_TLS) {
 		const struct mt_channel *channel = &u->tls.channel;
 
 		*out = (struct mt_uplink_udp){
-			.settled = is_settled(channel, u->tls.up_ns, now_ns),
+			.settled = is_settled(u, channel, u->tls.up_ns),
 			.capabilities = channel->hello.capabilities,
 			.max_sessions = channel->hello.max_sessions,
 		};
@@ -28,7 +27,7 @@ int mt_uplink_get_udp(struct mt_uplink *u, struct mt_uplink_udp *out)
 
 		if (mt_link_is_usable(link)) {
 			*out = (struct mt_uplink_udp){
-				.settled = is_settled(&link->channel, link->up_ns, now_ns),
+				.settled = is_settled(u, &link->channel, link->up_ns),
 				.capabilities = link->channel.hello.capabilities,
 				.max_sessions = link->channel.hello.max_sessions,
 				.datagram_max = mt_conn_datagram_max(link->conn),
@@ -38,6 +37,19 @@ int mt_uplink_get_udp(struct mt_uplink *u, struct mt_uplink_udp *out)
 		}
 	}
 	return MT_E_CLOSED;
+}
+
+size_t mt_uplink_datagram_room(struct mt_uplink *u)
+{
+	if (mt_uplink_transport(u) == MT_TRANSPORT_TLS) {
+		return MT_DATAGRAMS_OUT_MAX;
+	}
+	for (size_t i = 0; i < u->link_count; i++) {
+		if (mt_link_is_usable(u->links[i])) {
+			return mt_conn_datagram_room(u->links[i]->conn);
+		}
+	}
+	return MT_DATAGRAMS_OUT_MAX;
 }
 
 void mt_uplink_end_session(struct mt_uplink *u, uint32_t session)
