@@ -118,6 +118,7 @@ void mt_appliance_post_facts(struct mt_appliance *a)
 {
 	a->facts.require_identity = a->snapshot->require_identity;
 	a->facts.allow_private = a->snapshot->allow_private;
+	a->facts.tls_enabled = mt_settings_bool(&a->settings, MT_SET_TCP_ENABLED);
 	a->facts.memory_limit = a->snapshot->max_memory;
 	a->facts.clients = 0;
 	a->facts.clients_revoked = 0;

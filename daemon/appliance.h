@@ -15,6 +15,7 @@
 #include "daemon/round.h"
 #include "daemon/snapshot.h"
 #include "daemon/status.h"
+#include "daemon/tls_listeners.h"
 #include "daemon/worker.h"
 #include "proto/wire/err.h"
 #include "store/store.h"
@@ -59,6 +60,7 @@ struct mt_appliance {
 	struct mt_rounds rounds;
 	struct mt_events events;
 	struct mt_listeners listeners;
+	struct mt_tls_listeners tls_listeners;
 	struct mt_trial trial;
 
 	struct mt_lookup *lookup; /* NULL before its first use */

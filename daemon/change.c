@@ -83,6 +83,19 @@ static bool moves_web(const struct mt_appliance *a, const struct mt_settings *ne
 	       differs(next, &a->settings, MT_SET_METRICS_BIND_ADDR);
 }
 
+/* The same for TLS over TCP, whose addresses may follow those of QUIC. */
+static int prepare_tls(struct mt_appliance *a, struct mt_tls_move *tls, const struct mt_move *move,
+	const struct mt_settings *settings, char *why, size_t why_cap, char *next, size_t next_cap)
+{
+	if (a->worker_count == 0 ||
+		(!differs(settings, &a->settings, MT_SET_SERVER_BIND_ADDR) &&
+			!differs(settings, &a->settings, MT_SET_TCP_ENABLED) &&
+			!differs(settings, &a->settings, MT_SET_TCP_BIND_ADDR))) {
+		return 0;
+	}
+	return mt_tls_move_prepare(tls, a, settings, move, why, why_cap, next, next_cap);
+}
+
 /* Binds new addresses, unless the daemon does not listen anyway and tries afterwards. */
 static int prepare_move(struct mt_appliance *a, struct mt_move *move,
 	const struct mt_settings *settings, char *why, size_t why_cap, char *next, size_t next_cap)
@@ -137,8 +150,8 @@ static int store_change(
 
 /* Makes everything that can fail; the store comes last. On failure all is as before. */
 static int make(struct mt_appliance *a, struct mt_publication *p, struct mt_move *move,
-	const struct mt_change *change, enum kind kind, char *why, size_t why_cap, char *next,
-	size_t next_cap)
+	struct mt_tls_move *tls, const struct mt_change *change, enum kind kind, char *why,
+	size_t why_cap, char *next, size_t next_cap)
 {
 	char lost[MT_WHY_MAX];
 	bool moves = moves_web(a, &change->next);
@@ -149,6 +162,9 @@ static int make(struct mt_appliance *a, struct mt_publication *p, struct mt_move
 	}
 	if (rv == 0) {
 		rv = prepare_move(a, move, &change->next, why, why_cap, next, next_cap);
+	}
+	if (rv == 0) {
+		rv = prepare_tls(a, tls, move, &change->next, why, why_cap, next, next_cap);
 	}
 	if (rv != 0) {
 		goto out;
@@ -167,6 +183,7 @@ static int make(struct mt_appliance *a, struct mt_publication *p, struct mt_move
 	}
 out:
 	if (rv != 0) {
+		mt_tls_move_drop(tls);
 		mt_move_drop(move);
 		mt_publication_drop(p);
 	}
@@ -247,16 +264,23 @@ static int apply(struct mt_appliance *a, const struct mt_change *change, enum ki
 	struct mt_settings before = a->settings;
 	struct mt_publication p = {.snapshot = NULL};
 	struct mt_move move = {.prepared = false};
+	struct mt_tls_move tls = {.prepared = false};
 	int moved = 0;
 	int rv;
 
-	rv = make(a, &p, &move, change, kind, why, why_cap, next, next_cap);
+	rv = make(a, &p, &move, &tls, change, kind, why, why_cap, next, next_cap);
 	if (rv != 0) {
 		return rv;
 	}
 	if (move.prepared) {
 		moved = mt_move_start(&move, a);
 		mt_move_drop(&move);
+	}
+	if (tls.prepared) {
+		int followed = mt_tls_move_start(&tls, a);
+
+		moved = moved != 0 ? moved : followed;
+		mt_tls_move_drop(&tls);
 	}
 	/* What is stored holds here, whatever the workers have heard: accounts and the store must
 	 * speak of the same clients. */

@@ -41,13 +41,25 @@ enum mt_handshake_failure {
 
 struct mt_worker_counters {
 	alignas(64) struct mt_quic_counters quic;
-	mt_counter bytes_received;  /* tunnelled payload from clients, TCP and UDP, over QUIC */
-	mt_counter bytes_sent;      /* to clients */
-	mt_counter tunnels_opened;  /* requests accepted and connected */
-	mt_counter tunnels_active;  /* gauge */
-	mt_counter tunnels_refused; /* by access rules */
-	mt_counter tunnels_failed;  /* the target could not be reached */
-	mt_counter tunnels_reset;   /* ended by a reset */
+	/* TLS over TCP; its sessions are the connections. */
+	mt_counter tls_accepted;          /* TCP connections */
+	mt_counter tls_half_open;         /* gauge: handshakes under way */
+	mt_counter tls_half_open_dropped; /* because too many were */
+	mt_counter tls_kernel_active; /* gauge: TCP connections whose records the kernel makes */
+	mt_counter tls_kernel_total;
+	mt_counter tls_user_active; /* gauge: the same by GnuTLS */
+	mt_counter tls_user_total;
+	mt_counter tls_spliced_bytes; /* payload that never entered the process */
+	mt_counter tls_rekeys;        /* reset: a KeyUpdate where the kernel has the keys */
+	mt_counter tls_record_limits; /* reset: as many records as a key allows */
+	mt_counter tls_alerts;        /* ended by a client's alert */
+	mt_counter bytes_received;    /* tunnelled payload from clients, TCP and UDP, over QUIC */
+	mt_counter bytes_sent;        /* to clients */
+	mt_counter tunnels_opened;    /* requests accepted and connected */
+	mt_counter tunnels_active;    /* gauge */
+	mt_counter tunnels_refused;   /* by access rules */
+	mt_counter tunnels_failed;    /* the target could not be reached */
+	mt_counter tunnels_reset;     /* ended by a reset */
 	mt_counter requests_malformed;
 	mt_counter requests_unsupported;
 	mt_counter requests_timeout;     /* no complete header in time */

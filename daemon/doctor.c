@@ -55,6 +55,23 @@ static void check_ports(struct mt_appliance *a, json_t *list)
 		add(list, "listening", "ok", "", "UDP %s serves clients (server.bind_addr)",
 			mt_addr_format(&f->listeners[i], text, sizeof(text)));
 	}
+	for (size_t i = 0; i < f->tls_listener_count; i++) {
+		add(list, "listening", "ok", "", "TCP %s serves clients by TLS (tcp.bind_addr)",
+			mt_addr_format(&f->tls_listeners[i], text, sizeof(text)));
+	}
+	if (f->tls_problem[0] != '\0') {
+		add(list, "tls", "warn", "mytunnelctl set tcp.bind_addr ADDRESS:PORT", "%s",
+			f->tls_problem);
+	} else if (!f->tls_enabled) {
+		add(list, "tls", "info", "",
+			"TLS over TCP is off (tcp.enabled): networks that block UDP cannot reach "
+			"this "
+			"server");
+	} else {
+		add(list, "tls", f->tls_kernel ? "ok" : "info",
+			f->tls_kernel ? "" : "modprobe tls, or a kernel with CONFIG_TLS",
+			"TLS records: %s (kernel TLS: %s)", f->tls_records, f->tls_why);
+	}
 	if (f->notice[0] != '\0') {
 		add(list, "listening", "warn", "mytunnelctl set server.bind_addr ADDRESS:PORT",
 			"%s (server.bind_addr)", f->notice);

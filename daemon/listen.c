@@ -1,5 +1,7 @@
 #include "daemon/listen.h"
 
+#include "daemon/tls_listen.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +51,9 @@ static int open_group(struct mt_listen *l, size_t column, const struct mt_addr *
 	struct mt_addr addr = *wanted;
 	int rv = overlaps_own(request, &addr) ? 0 : probe(&addr);
 
+	if (rv == 0 && request->tcp_too && mt_addr_port(wanted) == 0) {
+		rv = mt_tls_listen_probe(&addr);
+	}
 	for (size_t w = 0; rv == 0 && w < l->workers; w++) {
 		struct mt_udp_socket *s = &l->sockets[w * l->addr_count + column];
 

@@ -9,6 +9,7 @@
 #include "proto/wire/err.h"
 #include "proto/wire/settings.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,7 @@ struct mt_listen_request {
 	size_t kept; /* addresses that are served beside these */
 	size_t workers;
 	uint8_t tag;
+	bool tcp_too;              /* a free port (0) is one that is free for TCP as well */
 	const struct mt_addr *own; /* what this process has bound already */
 	size_t own_count;
 };

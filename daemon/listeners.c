@@ -72,6 +72,7 @@ int mt_move_prepare(struct mt_move *move, struct mt_appliance *a, const struct m
 	struct mt_listen_request request = {.addrs = fresh,
 		.workers = a->worker_count,
 		.tag = a->tag,
+		.tcp_too = true,
 		.own = own,
 		.own_count = l->count};
 	int rv = 0;

@@ -154,7 +154,8 @@ static void try_listen(struct mt_appliance *a)
 		.count = mt_settings_addrs(
 			&a->settings, MT_SET_SERVER_BIND_ADDR, addrs, MT_SETTING_ADDRS_MAX),
 		.workers = wanted_workers(a),
-		.tag = a->tag};
+		.tag = a->tag,
+		.tcp_too = mt_settings_bool(&a->settings, MT_SET_TCP_ENABLED)};
 	struct mt_listen listen = {.sockets = NULL};
 	char why[MT_WHY_MAX];
 	char next[256] = "";
@@ -169,6 +170,7 @@ static void try_listen(struct mt_appliance *a)
 	}
 	if (rv == 0) {
 		listening(a, &listen);
+		mt_tls_listeners_try(a);
 	} else {
 		degraded(a, why, next);
 	}
@@ -275,6 +277,9 @@ void mt_appliance_retry(struct mt_appliance *a)
 	}
 	if (a->web == NULL && a->facts.http_problem[0] != '\0') {
 		try_web(a);
+	}
+	if (a->worker_count > 0 && a->facts.tls_problem[0] != '\0') {
+		mt_tls_listeners_try(a);
 	}
 	mt_listeners_tick(a, mt_trial_active(&a->trial));
 	mt_appliance_post_facts(a);

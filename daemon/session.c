@@ -2,6 +2,7 @@
 
 #include "daemon/access.h"
 #include "daemon/relay_stream.h"
+#include "daemon/tls_front.h"
 #include "proto/wire/settings.h"
 
 #include <gnutls/crypto.h>
@@ -11,12 +12,25 @@
 #include <string.h>
 #include <time.h>
 
-static void on_farewell(struct mt_deadline *deadline)
+uint64_t mt_session_serial(const struct mt_session *s)
 {
-	struct mt_session *s =
-		(struct mt_session *)((char *)deadline - offsetof(struct mt_session, farewell));
+	return s->conn != NULL ? mt_conn_serial(s->conn) : s->serial;
+}
 
-	mt_conn_close(s->conn, s->close_code, s->close_reason);
+const struct mt_addr *mt_session_remote(const struct mt_session *s)
+{
+	return s->conn != NULL ? mt_conn_remote(s->conn) : &s->remote;
+}
+
+static void leave_account(struct mt_session *s)
+{
+	unsigned slots = (s->counted ? 1 : 0) + s->extra;
+
+	while (slots-- > 0) {
+		mt_account_leave(s->account);
+	}
+	s->counted = false;
+	s->extra = 0;
 }
 
 static bool start_closing(struct mt_session *s, enum mt_app_code code, const char *reason)
@@ -25,15 +39,35 @@ static bool start_closing(struct mt_session *s, enum mt_app_code code, const cha
 		return false;
 	}
 	s->closing = true;
-	if (s->counted) {
-		mt_account_leave(s->account); /* its client may come back at once */
-		s->counted = false;
-	}
+	leave_account(s); /* its client may come back at once */
 	s->close_code = (uint64_t)code;
 	/* Our own short texts. */
 	(void)snprintf(s->close_reason, sizeof(s->close_reason), "%s", reason);
 	mt_tunnels_cancel(&s->tunnels, s->close_code);
 	return true;
+}
+
+/* Over TLS later, as QUIC's connections do: whoever closes a session may go on using it. */
+static void close_carrier(struct mt_session *s)
+{
+	if (s->conn != NULL) {
+		mt_conn_close(s->conn, s->close_code, s->close_reason);
+	} else {
+		mt_deadline_set(&s->env->deadlines, &s->farewell, 1);
+	}
+}
+
+static void on_farewell(struct mt_deadline *deadline)
+{
+	struct mt_session *s =
+		(struct mt_session *)((char *)deadline - offsetof(struct mt_session, farewell));
+
+	if (s->conn != NULL) {
+		close_carrier(s);
+		return;
+	}
+	(void)start_closing(s, MT_APP_NONE, MT_SESSION_UNUSED_TEXT); /* an earlier reason stands */
+	mt_tls_front_end_session(s);
 }
 
 void mt_session_close(struct mt_session *s, enum mt_app_code code, const char *reason)
@@ -42,7 +76,7 @@ void mt_session_close(struct mt_session *s, enum mt_app_code code, const char *r
 		return;
 	}
 	if (s->channel == NULL) {
-		mt_conn_close(s->conn, s->close_code, s->close_reason);
+		close_carrier(s);
 		return;
 	}
 	mt_channel_closing(s->channel, code, reason);
@@ -53,7 +87,7 @@ void mt_session_close_now(struct mt_session *s, enum mt_app_code code, const cha
 {
 	(void)start_closing(s, code, reason); /* an earlier reason stands */
 	mt_deadline_cancel(&s->farewell);
-	mt_conn_close(s->conn, s->close_code, s->close_reason);
+	close_carrier(s);
 }
 
 static void on_channel_end(void *user)
@@ -104,10 +138,7 @@ static void drop_account(struct mt_session *s)
 		mt_relay_meter_set_account(mt_relay_meter(s->relay), NULL);
 	}
 	s->tunnels.account = NULL;
-	if (s->counted) {
-		mt_account_leave(s->account);
-		s->counted = false;
-	}
+	leave_account(s);
 	mt_account_unref(s->account);
 	s->account = NULL;
 }
@@ -120,7 +151,7 @@ static void take_account(struct mt_session *s, struct mt_account *account)
 	if (account != s->account) {
 		drop_account(s);
 		s->account = mt_account_ref(account);
-		s->counted = mt_account_enter(account, mt_conn_remote(s->conn));
+		s->counted = mt_account_enter(account, mt_session_remote(s));
 		s->tunnels.account = account;
 		if (s->relay != NULL) {
 			mt_relay_meter_set_account(mt_relay_meter(s->relay), account);
@@ -192,8 +223,7 @@ static uint64_t new_trace(void)
 	return trace;
 }
 
-struct mt_session *mt_session_new(
-	struct mt_env *env, struct mt_session_list *list, struct mt_conn *conn)
+static struct mt_session *new_session(struct mt_env *env)
 {
 	struct mt_session *s = mt_mem_calloc(env->mem, sizeof(*s));
 
@@ -208,18 +238,90 @@ struct mt_session *mt_session_new(
 		return NULL;
 	}
 	s->env = env;
-	s->conn = conn;
 	s->connected_at = (int64_t)time(NULL);
 	s->farewell.on_due = on_farewell;
 	mt_tunnels_init(&s->tunnels, env, s->client, on_channel, s);
 	s->tunnels.on_udp = on_udp_stream;
 	s->tunnels.rate = s->rate;
 	s->tunnels.trace = new_trace();
+	return s;
+}
+
+struct mt_session *mt_session_new(
+	struct mt_env *env, struct mt_session_list *list, struct mt_conn *conn)
+{
+	struct mt_session *s = new_session(env);
+
+	if (s == NULL) {
+		return NULL;
+	}
+	s->conn = conn;
 	/* The rules may have changed since the handshake; mt_session_recheck then ends it. */
 	(void)take_identity(s, mt_conn_fingerprint(conn));
 	LIST_INSERT_HEAD(list, s, of_worker);
 	mt_conn_set_user(conn, s);
 	return s;
+}
+
+struct mt_session *mt_session_new_tls(
+	struct mt_env *env, struct mt_session_list *list, const struct mt_session_tls *how)
+{
+	struct mt_session *s = new_session(env);
+
+	if (s == NULL) {
+		return NULL;
+	}
+	s->front = how->front;
+	s->remote = *how->remote;
+	s->serial = how->serial;
+	LIST_INIT(&s->visits);
+	(void)take_identity(s, how->fingerprint); /* as above */
+	LIST_INSERT_HEAD(list, s, of_worker);
+	return s;
+}
+
+static unsigned slots_for(unsigned streams, unsigned max_streams)
+{
+	return max_streams == 0 ? 1 : (streams + max_streams - 1) / max_streams;
+}
+
+int mt_session_enter(struct mt_session *s, unsigned max_streams)
+{
+	unsigned needed = slots_for(++s->visit_count, max_streams);
+
+	if (s->closing) {
+		return MT_E_CLOSED;
+	}
+	mt_deadline_cancel(&s->farewell);
+	if (s->account == NULL) {
+		return 0;
+	}
+	if (!s->counted) {
+		s->counted = mt_account_enter(s->account, &s->remote);
+	}
+	while (s->counted && s->extra + 1 < needed) {
+		if (!mt_account_enter(s->account, &s->remote)) {
+			return MT_E_LIMIT;
+		}
+		s->extra++;
+	}
+	return s->counted ? 0 : MT_E_LIMIT;
+}
+
+void mt_session_exit(struct mt_session *s, unsigned max_streams)
+{
+	unsigned needed = slots_for(--s->visit_count, max_streams);
+
+	if (s->closing) {
+		return;
+	}
+	for (; s->extra > 0 && s->extra + 1 > needed; s->extra--) {
+		mt_account_leave(s->account);
+	}
+	if (s->visit_count == 0) {
+		leave_account(s);
+		mt_deadline_set(&s->env->deadlines, &s->farewell, MT_SESSION_UNUSED_MS);
+	}
 }
 
 void mt_session_accept_stream(struct mt_session *s, struct mt_stream *stream)
@@ -266,7 +368,7 @@ void mt_session_recheck(struct mt_session *s, enum mt_recheck how)
 		mt_session_close(s, code, mt_app_code_text(code));
 		return;
 	}
-	if (s->account != NULL && !s->counted) {
+	if (s->account != NULL && !s->counted && (s->conn != NULL || s->visit_count > 0)) {
 		mt_count(&s->env->counters->limit_client_connections, 1);
 		mt_session_close(s, MT_APP_LIMIT, MT_SESSION_CROWDED_TEXT);
 		return;
@@ -318,15 +420,21 @@ void mt_session_get_row(struct mt_session *s, struct mt_connection_row *row, uns
 {
 	struct mt_conn_info info;
 
-	*row = (struct mt_connection_row){.worker = worker, .connected_at = s->connected_at};
-	mt_conn_get_info(s->conn, &info);
+	*row = (struct mt_connection_row){
+		.worker = worker, .connected_at = s->connected_at, .peer = *mt_session_remote(s)};
 	(void)snprintf(row->id, sizeof(row->id), "%u-%" PRIu64, worker & 0xff,
-		mt_conn_serial(s->conn)); /* 3 + 1 + 20 digits at most */
+		mt_session_serial(s)); /* 3 + 1 + 20 digits at most */
 	memcpy(row->client, s->client, sizeof(row->client));
-	row->peer = info.remote;
-	row->congestion_control = info.congestion_control;
-	row->rtt_ms = (double)info.smoothed_rtt_ns / 1e6;
-	row->streams = info.streams;
+	if (s->conn != NULL) {
+		mt_conn_get_info(s->conn, &info);
+		row->congestion_control = info.congestion_control;
+		row->rtt_ms = (double)info.smoothed_rtt_ns / 1e6;
+		row->streams = info.streams;
+	} else {
+		row->is_tls = true;
+		row->rtt_ms = mt_tls_front_rtt_ms(s);
+		row->streams = s->visit_count;
+	}
 	mt_tunnels_bytes(&s->tunnels, &row->bytes_received, &row->bytes_sent);
 	if (s->relay != NULL) {
 		row->udp_flows = mt_relay_flows(s->relay);
@@ -345,7 +453,9 @@ void mt_session_free(struct mt_session *s)
 	mt_relay_free(s->relay);
 	mt_rate_unref(s->rate);
 	mt_channel_free(s->channel, MT_APP_NONE);
-	mt_conn_set_user(s->conn, NULL);
+	if (s->conn != NULL) {
+		mt_conn_set_user(s->conn, NULL);
+	}
 	LIST_REMOVE(s, of_worker);
 	mt_mem_release(env->mem, s);
 }

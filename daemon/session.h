@@ -1,5 +1,6 @@
-/* What the daemon keeps of one QUIC connection: whose it is, its tunnels, its relay, its control
- * channel. One thread. */
+/* What the daemon keeps of one connection: whose it is, its tunnels, its relay, its control
+ * channel. Over TLS on TCP, a connection is all that come from one identity and address
+ * (daemon/tls_front.h). One thread. */
 #pragma once
 
 #include "daemon/account.h"
@@ -17,12 +18,25 @@
 #define MT_SESSION_POLICY_TEXT   "the access rules have changed, and open tunnels were ended"
 #define MT_SESSION_DRAINING_TEXT "the server is going down"
 #define MT_SESSION_CROWDED_TEXT  "the client has as many connections as it may have"
-#define MT_SESSION_FAREWELL_MS   100 /* for the reason to reach the client before the close */
+#define MT_SESSION_UNUSED_TEXT   "idle timeout"
+#define MT_SESSION_UNUSED_MS     10000 /* over TLS: then a session without a connection ends */
+#define MT_SESSION_FAREWELL_MS   100   /* for the reason to reach the client before the close */
+
+struct mt_tls_front;
+struct mt_tls_visit;
+LIST_HEAD(mt_tls_visit_list, mt_tls_visit);
 
 struct mt_session {
 	LIST_ENTRY(mt_session) of_worker;
 	struct mt_env *env;
-	struct mt_conn *conn;
+	struct mt_conn *conn;       /* NULL over TLS */
+	struct mt_tls_front *front; /* NULL over QUIC; so are those that follow */
+	LIST_ENTRY(mt_session) of_front;
+	struct mt_tls_visit_list visits;
+	unsigned visit_count;
+	unsigned extra; /* slots of the account, for more streams than one connection may have */
+	struct mt_addr remote;
+	uint64_t serial;
 	uint8_t fingerprint[MT_FINGERPRINT_LEN];
 	bool has_identity;
 	struct mt_account *account; /* referenced; NULL without identity */
@@ -45,6 +59,22 @@ LIST_HEAD(mt_session_list, mt_session);
 /* For a connection whose handshake has completed, in on_established. NULL without memory. */
 struct mt_session *mt_session_new(
 	struct mt_env *env, struct mt_session_list *list, struct mt_conn *conn);
+/* The same over TLS on TCP. What is pointed to is borrowed for the call. */
+struct mt_session_tls {
+	struct mt_tls_front *front;
+	const struct mt_addr *remote;
+	const uint8_t *fingerprint; /* NULL: without identity */
+	uint64_t serial;
+};
+struct mt_session *mt_session_new_tls(
+	struct mt_env *env, struct mt_session_list *list, const struct mt_session_tls *how);
+/* A TCP connection has come or gone. Each `max_streams` of them need a connection of the client's
+ * limit: MT_E_LIMIT when there is none left; it is then to be taken away again all the same. */
+int mt_session_enter(struct mt_session *s, unsigned max_streams) MT_MUST_CHECK;
+void mt_session_exit(struct mt_session *s, unsigned max_streams);
+/* By which it is known to the control verbs, and where it comes from. */
+uint64_t mt_session_serial(const struct mt_session *s);
+const struct mt_addr *mt_session_remote(const struct mt_session *s);
 /* Takes a stream that the client opened. */
 void mt_session_accept_stream(struct mt_session *s, struct mt_stream *stream);
 /* From inside mt_endpoint_receive; see mt_relay_receive. */

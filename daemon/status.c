@@ -93,10 +93,15 @@ static json_t *listeners_json(const struct mt_facts *facts)
 	json_t *list = json_array();
 	char text[MT_ADDR_TEXT_MAX];
 
-	for (size_t i = 0; i < facts->listener_count; i++) {
-		(void)mt_addr_format(&facts->listeners[i], text, sizeof(text));
-		if (json_array_append_new(list,
-			    json_pack("{s:s, s:s}", "protocol", "quic", "address", text)) != 0) {
+	for (size_t i = 0; i < facts->listener_count + facts->tls_listener_count; i++) {
+		bool tls = i >= facts->listener_count;
+
+		(void)mt_addr_format(tls ? &facts->tls_listeners[i - facts->listener_count]
+					 : &facts->listeners[i],
+			text, sizeof(text));
+		if (json_array_append_new(list, json_pack("{s:s, s:s}", "protocol",
+							tls ? "tls" : "quic", "address", text)) !=
+			0) {
 			json_decref(list);
 			return NULL;
 		}
@@ -145,6 +150,18 @@ static json_t *certificates_json(const struct mt_facts *facts)
 	return list;
 }
 
+static json_t *tls_json(const struct mt_facts *facts, const struct mt_worker_counters *counters)
+{
+	size_t n = facts->workers;
+
+	return json_pack("{s:b, s:s?, s:s?, s:I, s:I, s:I, s:s}", "enabled", facts->tls_enabled,
+		"records", facts->tls_records, "reason", facts->tls_why, "kernel_active",
+		(json_int_t)mt_metric_sum_of("tls_kernel_active", counters, n), "gnutls_active",
+		(json_int_t)mt_metric_sum_of("tls_user_active", counters, n), "spliced_bytes",
+		(json_int_t)mt_metric_sum_of("tls_spliced_bytes", counters, n), "problem",
+		facts->tls_problem);
+}
+
 static json_t *warnings_json(const struct mt_facts *facts)
 {
 	json_t *list = json_array();
@@ -167,6 +184,9 @@ static json_t *warnings_json(const struct mt_facts *facts)
 	}
 	if (facts->notice[0] != '\0') {
 		bad |= json_array_append_new(list, json_string(facts->notice));
+	}
+	if (facts->tls_problem[0] != '\0') {
+		bad |= json_array_append_new(list, json_string(facts->tls_problem));
 	}
 	if (facts->http_problem[0] != '\0') {
 		bad |= json_array_append_new(list, json_string(facts->http_problem));
@@ -221,18 +241,18 @@ json_t *mt_status_json(const struct mt_facts *facts, const struct mt_worker_coun
 	size_t n = facts->workers;
 
 	return json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, "
-			 "s:o, s:{s:I, s:I}, s:o, s:I, s:b, s:{s:I, s:I}, s:o}",
+			 "s:o, s:o, s:{s:I, s:I}, s:o, s:I, s:b, s:{s:I, s:I}, s:o}",
 		"version", MT_VERSION, "pid", (json_int_t)getpid(), "started_at",
 		(json_int_t)facts->started_at, "uptime_seconds", (json_int_t)mt_facts_uptime(facts),
 		"state", mt_state_text(facts->state), "problem", facts->problem, "next",
 		facts->next, "workers", (int)facts->workers, "listeners", listeners_json(facts),
-		"http", http_json(facts), "connections", sums_json(counters, n, connections),
-		"traffic", sums_json(counters, n, traffic), "tunnels",
-		sums_json(counters, n, tunnels), "udp", sums_json(counters, n, udp), "errors",
-		sums_json(counters, n, errors), "clients", "enrolled", (json_int_t)facts->clients,
-		"revoked", (json_int_t)facts->clients_revoked, "certificates",
-		certificates_json(facts), "database_bytes", (json_int_t)facts->database_bytes,
-		"ready", facts->state == MT_STATE_RUNNING, "memory", "used_bytes",
-		(json_int_t)mt_metric_sum_of("memory_bytes", counters, n), "limit_bytes",
-		(json_int_t)facts->memory_limit, "warnings", warnings_json(facts));
+		"http", http_json(facts), "tls", tls_json(facts, counters), "connections",
+		sums_json(counters, n, connections), "traffic", sums_json(counters, n, traffic),
+		"tunnels", sums_json(counters, n, tunnels), "udp", sums_json(counters, n, udp),
+		"errors", sums_json(counters, n, errors), "clients", "enrolled",
+		(json_int_t)facts->clients, "revoked", (json_int_t)facts->clients_revoked,
+		"certificates", certificates_json(facts), "database_bytes",
+		(json_int_t)facts->database_bytes, "ready", facts->state == MT_STATE_RUNNING,
+		"memory", "used_bytes", (json_int_t)mt_metric_sum_of("memory_bytes", counters, n),
+		"limit_bytes", (json_int_t)facts->memory_limit, "warnings", warnings_json(facts));
 }

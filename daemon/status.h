@@ -34,6 +34,13 @@ struct mt_facts {
 	unsigned workers;
 	struct mt_addr listeners[MT_SETTING_ADDRS_MAX];
 	size_t listener_count;
+	struct mt_addr tls_listeners[MT_SETTING_ADDRS_MAX];
+	size_t tls_listener_count;
+	bool tls_enabled;
+	char tls_problem[512]; /* why TLS over TCP is not served */
+	bool tls_kernel;
+	const char *tls_records; /* "kernel" or "gnutls": who makes the records */
+	const char *tls_why;     /* static storage */
 	struct mt_addr http[MT_SETTING_ADDRS_MAX];
 	size_t http_count;
 	bool http_enabled;

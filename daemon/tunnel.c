@@ -5,6 +5,7 @@
 #include "daemon/front.h"
 #include "daemon/opening.h"
 #include "proto/io/pump.h"
+#include "proto/io/tls_stream.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/request.h"
 
@@ -35,6 +36,7 @@ struct mt_tunnel {
 	struct mt_rate *rate;       /* referenced */
 	struct mt_stream *stream;   /* the pump's in STAGE_PUMP */
 	enum stage stage;
+	bool is_tls;
 	bool open; /* counted in tunnels_open */
 	bool kept; /* goes on although the rules refuse its target by now */
 	struct mt_opening opening;
@@ -66,8 +68,10 @@ static void set_active(struct mt_env *env, uint64_t change)
 
 static void count_payload(struct mt_tunnel *t, uint64_t in, uint64_t out)
 {
-	mt_count(&t->env->counters->bytes_received, in - t->counted_in);
-	mt_count(&t->env->counters->bytes_sent, out - t->counted_out);
+	struct mt_worker_counters *c = t->env->counters;
+
+	mt_count(t->is_tls ? &c->tls_bytes_received : &c->bytes_received, in - t->counted_in);
+	mt_count(t->is_tls ? &c->tls_bytes_sent : &c->bytes_sent, out - t->counted_out);
 	if (t->account != NULL) {
 		mt_account_count(t->account, in - t->counted_in, out - t->counted_out);
 	}
@@ -388,6 +392,7 @@ void mt_tunnels_accept(struct mt_tunnels *set, struct mt_stream *stream)
 	t->account = set->account != NULL ? mt_account_ref(set->account) : NULL;
 	t->rate = mt_rate_ref(set->rate);
 	t->stream = stream;
+	t->is_tls = mt_tls_stream_socket(stream) != NULL;
 	t->stage = STAGE_HEADER;
 	t->deadline.on_due = on_deadline;
 	if (LIST_EMPTY(&env->tunnels)) {

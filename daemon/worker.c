@@ -2,6 +2,7 @@
 
 #include "daemon/relay_io.h"
 #include "daemon/resolver.h"
+#include "daemon/tls_front.h"
 #include "daemon/worker_impl.h"
 
 #include <ares.h>
@@ -172,6 +173,7 @@ static void free_worker(struct mt_worker *w)
 		while ((s = LIST_FIRST(&w->sessions)) != NULL) {
 			mt_session_free(s);
 		}
+		mt_tls_front_free(w->tls);
 		mt_driver_free(w->driver);
 	}
 	mt_resolver_free(w->env.resolver);
@@ -236,6 +238,9 @@ int mt_worker_new(struct mt_worker **out, const struct mt_worker_config *config)
 	}
 	if (rv == 0) {
 		rv = open_driver(w, config);
+	}
+	if (rv == 0) {
+		rv = mt_worker_open_tls(w);
 	}
 	if (rv == 0) {
 		rv = add_sockets(w, config);

@@ -68,6 +68,7 @@ struct mt_connection_row {
 	char id[24];                  /* "WORKER-SERIAL" */
 	char client[MT_NAME_MAX + 1]; /* empty without identity */
 	struct mt_addr peer;
+	bool is_tls; /* over TCP; congestion control is the kernel's then */
 	unsigned worker;
 	int64_t connected_at; /* Unix seconds */
 	double rtt_ms;
@@ -99,5 +100,9 @@ unsigned mt_worker_socket_users(struct mt_worker *w, unsigned listener);
 void mt_worker_end_socket_users(struct mt_worker *w, unsigned listener);
 /* All workers close the same listener together: the kernel renumbers what is left of a group. */
 void mt_worker_close_socket(struct mt_worker *w, unsigned listener);
+/* The same for TLS over TCP, for which a listening, non-blocking descriptor is handed over. What
+ * has been accepted stays when a listener is closed. */
+int mt_worker_add_tls_listener(struct mt_worker *w, unsigned listener, int fd) MT_MUST_CHECK;
+void mt_worker_close_tls_listener(struct mt_worker *w, unsigned listener);
 /* Messages sent, and how often the kernel or a device has refused batches. */
 void mt_worker_sockets_health(struct mt_worker *w, uint64_t *messages, uint64_t *gso_fallbacks);

@@ -1,5 +1,7 @@
 #include "daemon/worker_impl.h"
 
+#include "daemon/tls_front.h"
+
 #include <string.h>
 #include <time.h>
 
@@ -32,6 +34,7 @@ void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot)
 	mt_worker_limits(&limits, snapshot, w->count);
 	mt_endpoint_set_limits(mt_worker_endpoint(w), &limits);
 	mt_endpoint_set_tls(mt_worker_endpoint(w), snapshot->tls);
+	mt_worker_set_tls_limits(w);
 	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
 		next = LIST_NEXT(s, of_worker);
 		mt_session_recheck(s, how);
@@ -48,6 +51,7 @@ void mt_worker_drain(struct mt_worker *w)
 	}
 	w->env.draining = true;
 	mt_endpoint_set_draining(mt_worker_endpoint(w), true);
+	mt_tls_front_set_draining(w->tls);
 	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
 		mt_session_notify(s, MT_NOTICE_DRAINING, MT_SESSION_DRAINING_TEXT);
 	}
@@ -71,8 +75,11 @@ void mt_worker_each_connection(struct mt_worker *w,
 int mt_worker_kick(struct mt_worker *w, uint64_t serial)
 {
 	struct mt_conn *c = mt_endpoint_find(mt_worker_endpoint(w), serial);
-	struct mt_session *s = c != NULL ? mt_conn_user(c) : NULL;
+	struct mt_session *s = c != NULL ? mt_conn_user(c) : LIST_FIRST(&w->sessions);
 
+	while (c == NULL && s != NULL && (s->conn != NULL || s->serial != serial)) {
+		s = LIST_NEXT(s, of_worker);
+	}
 	if (s == NULL) {
 		return MT_E_NOT_FOUND;
 	}
@@ -164,6 +171,7 @@ void mt_worker_begin_stop(struct mt_worker *w)
 
 	w->stopping = true;
 	mt_endpoint_set_draining(mt_worker_endpoint(w), true);
+	mt_tls_front_set_draining(w->tls);
 	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
 		farewells = farewells || s->channel != NULL;
 		mt_session_close(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));

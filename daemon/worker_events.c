@@ -25,15 +25,15 @@ static void tell(struct mt_worker *w, const struct mt_worker_event *event)
 	}
 }
 
-static void tell_session(struct mt_worker *w, const struct mt_session *s, const char *event,
+void mt_worker_tell_session(struct mt_worker *w, const struct mt_session *s, const char *event,
 	const char *reason, const char *detail)
 {
-	struct mt_worker_event e = {.event = event, .peer = *mt_conn_remote(s->conn)};
+	struct mt_worker_event e = {.event = event, .peer = *mt_session_remote(s)};
 
 	mt_access_log_connection(
 		&w->env, event, s->tunnels.trace, s->client, &e.peer, reason, detail);
 	(void)snprintf(e.id, sizeof(e.id), "%u-%" PRIu64, w->index & 0xff,
-		mt_conn_serial(s->conn)); /* 3 + 1 + 20 digits at most */
+		mt_session_serial(s)); /* 3 + 1 + 20 digits at most */
 	memcpy(e.client, s->client, sizeof(e.client));
 	/* For people: cut when too long. */
 	(void)snprintf(e.reason, sizeof(e.reason), "%s", reason);
@@ -60,7 +60,7 @@ static enum mt_identity_refusal refusal(
 	return client->disabled ? MT_IDENTITY_DISABLED : MT_IDENTITY_EXPIRED;
 }
 
-static void on_refused(
+void mt_worker_on_refused(
 	void *user, const struct mt_addr *remote, const char *why, const uint8_t *fingerprint)
 {
 	struct mt_worker *w = user;
@@ -133,7 +133,7 @@ static void on_established(void *user, struct mt_conn *c)
 	} else {
 		MT_PROBE4(handshake_done, mt_conn_serial(c), s->tunnels.trace, s->client,
 			&mt_conn_remote(c)->sa);
-		tell_session(w, s, "connected", "", "");
+		mt_worker_tell_session(w, s, "connected", "", "");
 		/* The snapshot may have changed since the handshake asked. */
 		mt_session_recheck(s, MT_RECHECK_OTHERS);
 	}
@@ -179,7 +179,8 @@ static void on_end(void *user, struct mt_conn *c, const struct mt_conn_end *end)
 		const char *reason = s->closing ? s->close_reason : end_reason(end);
 
 		MT_PROBE4(connection_close, mt_conn_serial(c), s->tunnels.trace, s->client, reason);
-		tell_session(user, s, "disconnected", reason, end->by_peer ? end->reason : "");
+		mt_worker_tell_session(
+			user, s, "disconnected", reason, end->by_peer ? end->reason : "");
 		mt_session_free(s);
 	}
 }
@@ -194,7 +195,7 @@ void mt_worker_set_events(struct mt_worker *w, struct mt_endpoint_events *events
 {
 	*events = (struct mt_endpoint_events){
 		.authorize = authorize,
-		.on_refused = on_refused,
+		.on_refused = mt_worker_on_refused,
 		.on_established = on_established,
 		.on_stream = on_stream,
 		.on_datagram = on_datagram,

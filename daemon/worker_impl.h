@@ -24,6 +24,7 @@ struct mt_worker {
 	struct mt_mailbox *mailbox;
 	struct mt_mailbox **others; /* by index, referenced; NULL until started */
 	struct mt_driver *driver;
+	struct mt_tls_front *tls;
 	struct mt_worker_socket sockets[MT_LISTENERS_MAX];
 	unsigned socket_count;
 	struct mt_session_list sessions;
@@ -54,6 +55,16 @@ void mt_worker_limits(
 
 /* worker_events.c: what the endpoint tells. */
 void mt_worker_set_events(struct mt_worker *w, struct mt_endpoint_events *events);
+
+/* The same for its parts and for TLS. */
+void mt_worker_tell_session(struct mt_worker *w, const struct mt_session *s, const char *event,
+	const char *reason, const char *detail);
+void mt_worker_on_refused(
+	void *user, const struct mt_addr *remote, const char *why, const uint8_t *fingerprint);
+
+/* worker_tls.c: TLS over TCP */
+int mt_worker_open_tls(struct mt_worker *w) MT_MUST_CHECK;
+void mt_worker_set_tls_limits(struct mt_worker *w);
 
 /* worker_control.c: while there are sessions, looks at them regularly for what time brings. */
 void mt_worker_watch_sessions(struct mt_worker *w);

@@ -35,7 +35,7 @@ static bool uses(struct mt_worker *w, const struct mt_session *s, const struct m
 {
 	struct mt_path path;
 
-	return udp != NULL && mt_conn_get_path(s->conn, &path) == 0 &&
+	return udp != NULL && s->conn != NULL && mt_conn_get_path(s->conn, &path) == 0 &&
 	       mt_driver_needs_socket(w->driver, &path, udp);
 }
 

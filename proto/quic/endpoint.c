@@ -566,3 +566,8 @@ struct mt_conn *mt_endpoint_find(struct mt_endpoint *ep, uint64_t serial)
 	}
 	return NULL;
 }
+
+uint64_t mt_endpoint_take_serial(struct mt_endpoint *ep)
+{
+	return ++ep->next_serial;
+}

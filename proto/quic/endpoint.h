@@ -153,3 +153,5 @@ void mt_endpoint_each(
 	struct mt_endpoint *ep, void (*fn)(struct mt_conn *c, void *user), void *user);
 /* The established connection with this serial, or NULL. */
 struct mt_conn *mt_endpoint_find(struct mt_endpoint *ep, uint64_t serial);
+/* A number that no connection has or will have: for something beside them. */
+uint64_t mt_endpoint_take_serial(struct mt_endpoint *ep);

@@ -128,6 +128,27 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.help = "Data with a resumed handshake's first packets; only off, as yet",
 	},
 	{
+		.id = MT_SET_TCP_ENABLED,
+		.key = "tcp.enabled",
+		.type = MT_SETTING_BOOL,
+		.unit = "",
+		.initial = "on",
+		.applies = MT_APPLIES_LIVE,
+		.help = "Whether clients are served by TLS over TCP too, for networks that block "
+			"UDP",
+	},
+	{
+		.id = MT_SET_TCP_BIND_ADDR,
+		.key = "tcp.bind_addr",
+		.type = MT_SETTING_ADDRS,
+		.unit = "",
+		.minimum = 0,
+		.maximum = MT_SETTING_ADDRS_MAX,
+		.initial = "",
+		.applies = MT_APPLIES_NEW,
+		.help = "Addresses and TCP ports of TLS; empty takes those of server.bind_addr",
+	},
+	{
 		.id = MT_SET_TLS_AUTO_GENERATE,
 		.key = "tls.auto_generate",
 		.type = MT_SETTING_BOOL,

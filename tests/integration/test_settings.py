@@ -27,6 +27,8 @@ CHANGES = {
     "quic.max_stream_window": "1Mi",
     "quic.max_conn_window": "32Mi",
     "quic.enable_0rtt": "off",
+    "tcp.enabled": "on",
+    "tcp.bind_addr": "127.0.0.1:0",
     "tls.auto_generate": "off",
     "metrics.enabled": "off",
     "metrics.bind_addr": "127.0.0.1:0",

@@ -79,6 +79,8 @@ static void test_table_defaults(void **state)
 		{"quic.max_stream_window", "8Mi"},
 		{"quic.max_conn_window", "64Mi"},
 		{"quic.enable_0rtt", "off"},
+		{"tcp.enabled", "on"},
+		{"tcp.bind_addr", ""},
 		{"tls.auto_generate", "on"},
 		{"metrics.enabled", "on"},
 		{"metrics.bind_addr", "127.0.0.1:9090"},
