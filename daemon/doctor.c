@@ -56,7 +56,7 @@ static void check_ports(struct mt_appliance *a, json_t *list)
 			mt_addr_format(&f->listeners[i], text, sizeof(text)));
 	}
 	for (size_t i = 0; i < f->tls_listener_count; i++) {
-		add(list, "listening", "ok", "", "TCP %s serves clients by TLS (tcp.bind_addr)",
+		add(list, "tls", "ok", "", "TCP %s serves clients by TLS (tcp.bind_addr)",
 			mt_addr_format(&f->tls_listeners[i], text, sizeof(text)));
 	}
 	if (f->tls_problem[0] != '\0') {
@@ -68,9 +68,10 @@ static void check_ports(struct mt_appliance *a, json_t *list)
 			"this "
 			"server");
 	} else {
-		add(list, "tls", f->tls_kernel ? "ok" : "info",
+		add(list, "tls records", f->tls_kernel ? "ok" : "info",
 			f->tls_kernel ? "" : "modprobe tls, or a kernel with CONFIG_TLS",
-			"TLS records: %s (kernel TLS: %s)", f->tls_records, f->tls_why);
+			"%s makes them (kernel TLS: %s)", f->tls_kernel ? "the kernel" : "GnuTLS",
+			f->tls_why);
 	}
 	if (f->notice[0] != '\0') {
 		add(list, "listening", "warn", "mytunnelctl set server.bind_addr ADDRESS:PORT",

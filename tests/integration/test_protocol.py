@@ -100,7 +100,7 @@ def test_resets():
             assert target.results == ["reset"], target.results
         with TcpTarget(lambda sock, _: (sock.sendall(b"y" * 1000), reset(sock))) as target:
             got = one(profile, chunks=hexed(request(target.port, "127.0.0.1")))
-            assert (got["end"], got["code"]) == ("reset", 7), got
+            assert got["end"] == "reset" and got["code"] in (7, None), got
 
 
 def test_second_control_channel():
