@@ -7,6 +7,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 
 static const char help[] =
@@ -29,8 +30,13 @@ static const char help[] =
 	"(auto,\n"
 	"                              the default) QUIC, and TLS while UDP does not get "
 	"through\n"
+	"  --verbose                   a line on standard error for each tunnel that failed or "
+	"ended,\n"
+	"                              with the trace id that the server's log has too\n"
+	"  --log-format pretty|json    the form of these lines; --verbose is implied\n"
 	"\n"
-	"All but --transport may be repeated; PORT 0 takes a free one. The addresses, and the "
+	"-L, -U, --socks and --http may be repeated; PORT 0 takes a free one. The addresses, and "
+	"the "
 	"state and\n"
 	"transport of the connection when they change, are printed on standard output.\n"
 	"\n"
@@ -80,12 +86,26 @@ static int parse_choice(struct mt_session_config *config, const char *text)
 		       : mt_verb_usage_error(&mt_verb_connect, MT_CHOICE_USAGE);
 }
 
+static int parse_log_format(struct mt_session_config *config, const char *text)
+{
+	if (strcmp(text, "pretty") == 0) {
+		config->log = MT_TUNNEL_LOG_PRETTY;
+	} else if (strcmp(text, "json") == 0) {
+		config->log = MT_TUNNEL_LOG_JSON;
+	} else {
+		return mt_verb_usage_error(&mt_verb_connect, "--log-format is pretty or json");
+	}
+	return MT_EXIT_OK;
+}
+
 static int parse_options(struct mt_session_config *config, int argc, char **argv, bool *helped)
 {
 	static const struct option options[] = {
 		{"socks", required_argument, NULL, 's'},
 		{"http", required_argument, NULL, 'p'},
 		{"transport", required_argument, NULL, 't'},
+		{"verbose", no_argument, NULL, 'v'},
+		{"log-format", required_argument, NULL, 'f'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
@@ -98,6 +118,12 @@ static int parse_options(struct mt_session_config *config, int argc, char **argv
 		case 's': status = add_proxy(config, "socks", optarg); break;
 		case 'p': status = add_proxy(config, "http", optarg); break;
 		case 't': status = parse_choice(config, optarg); break;
+		case 'v':
+			if (config->log == MT_TUNNEL_LOG_OFF) {
+				config->log = MT_TUNNEL_LOG_PRETTY;
+			}
+			break;
+		case 'f': status = parse_log_format(config, optarg); break;
 		case 'L':
 			status = add_forward(config->forwards, &config->forward_count, 'L', optarg);
 			break;

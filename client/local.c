@@ -27,6 +27,7 @@ void mt_local_close(struct mt_local *local)
 	if (local->pump != NULL) {
 		mt_pump_cancel(local->pump, MT_APP_CANCELLED);
 	}
+	mt_tunnel_log_deinit(&local->log);
 	mt_udp_assoc_close(local->assoc);
 	if (local->item.fd >= 0) {
 		mt_poller_close(locals->config.poller, &local->item);
@@ -98,6 +99,7 @@ static void refuse(struct mt_local *local, uint8_t status, const char *reason)
 {
 	uint8_t answer[ANSWER_MAX];
 
+	mt_tunnel_log_failed(&local->log, reason);
 	if (local->protocol == NULL) {
 		say_forward(local, reason);
 		close_by_reset(local);
@@ -112,7 +114,7 @@ static void on_pump_end(struct mt_pump *pump, const struct mt_pump_result *resul
 	struct mt_local *local = user;
 
 	(void)pump; /* freed right afterwards */
-	(void)result;
+	mt_tunnel_log_closed(&local->log, result);
 	local->pump = NULL;
 	mt_local_close(local);
 }
@@ -159,6 +161,7 @@ static void on_answer(struct mt_stream *s, uint8_t status, const char *reason, v
 
 	local->request = NULL; /* frees itself */
 	if (s != NULL) {
+		mt_tunnel_log_open(&local->log);
 		start_pump(local, s);
 	} else {
 		refuse(local, status, reason);
@@ -176,12 +179,14 @@ void mt_local_request(struct mt_local *local, const char *host, size_t host_len,
 		.early = early,
 		.early_len = early_len,
 		.early_is_safe = early_is_safe,
+		.trace = &local->log.id,
 		.on_answer = on_answer,
 		.user = local,
 	};
 	int err;
 
 	local->state = MT_LOCAL_WAITING;
+	mt_tunnel_log_start(&local->log, local->locals->config.log, host, host_len, port);
 	err = mt_tunnel_request_new(&local->request, &config);
 	if (err == 0) {
 		return;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "client/forward.h"
+#include "client/tunnel_log.h"
 #include "client/udp_assoc.h"
 #include "client/uplink.h"
 #include "proto/io/poller.h"
@@ -25,6 +26,7 @@ struct mt_locals_config {
 	struct mt_poller *poller;
 	struct mt_uplink *uplink;
 	struct mt_udp_relay *udp;
+	enum mt_tunnel_log_form log;
 };
 
 /* NULL without memory. */

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "client/local.h"
+#include "client/tunnel_log.h"
 #include "client/tunnel_request.h"
 #include "proto/io/pump.h"
 
@@ -47,6 +48,7 @@ struct mt_local {
 	uint64_t deadline_ms; /* of reading and lingering */
 	struct mt_tunnel_request *request;
 	struct mt_pump *pump;
+	struct mt_tunnel_log log;
 	struct mt_udp_assoc *assoc;
 };
 

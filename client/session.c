@@ -97,12 +97,13 @@ static int start_signals(struct session *s)
 	return 0;
 }
 
-static int start_core(struct session *s, enum mt_choice choice, struct mt_profile *profile)
+static int start_core(
+	struct session *s, const struct mt_session_config *config, struct mt_profile *profile)
 {
 	struct mt_uplink_config uplink = {
 		.loop = &s->loop,
 		.profile = profile,
-		.choice = choice,
+		.choice = config->choice,
 		.persistent = true,
 		.on_state = on_state,
 		.on_transport = on_transport,
@@ -135,6 +136,7 @@ static int start_core(struct session *s, enum mt_choice choice, struct mt_profil
 	locals.poller = s->poller;
 	locals.uplink = s->uplink;
 	locals.udp = s->udp;
+	locals.log = config->log;
 	s->locals = mt_locals_new(&locals);
 	if (s->locals == NULL) {
 		return -ENOMEM;
@@ -266,7 +268,7 @@ int mt_session_run(struct mt_session_config *config, struct mt_profile *profile)
 		free(s);
 		return err;
 	}
-	err = start_core(s, config->choice, profile);
+	err = start_core(s, config, profile);
 	if (err < 0) {
 		mt_say("cannot start (%s)", mt_strerror(err));
 		goto out;

@@ -4,6 +4,7 @@
 
 #include "client/chooser.h"
 #include "client/forward.h"
+#include "client/tunnel_log.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/err.h"
 #include "proto/wire/profile.h"
@@ -27,7 +28,8 @@ struct mt_session_config {
 	struct mt_forward udp_forwards[MT_SESSION_FORWARDS_MAX];
 	size_t udp_forward_count;
 	enum mt_choice choice; /* of the transport */
-	bool by_default;       /* nobody asked for the proxy's address */
+	enum mt_tunnel_log_form log;
+	bool by_default; /* nobody asked for the proxy's address */
 };
 
 /* Runs until SIGINT or SIGTERM (0) or until a permanent failure, which has been said (negative).

@@ -33,10 +33,18 @@ static void answer(
 	free_request(t);
 }
 
+static void note_trace(struct mt_tunnel_request *t)
+{
+	if (t->config.trace != NULL) {
+		mt_uplink_get_trace(t->config.uplink, t->stream, t->config.trace);
+	}
+}
+
 /* Lets go of the stream and says why there is no tunnel. */
 static void refuse(struct mt_tunnel_request *t, uint8_t status, const char *reason)
 {
 	if (t->stream != NULL) {
+		note_trace(t);
 		mt_stream_release(t->stream, MT_APP_CANCELLED);
 		t->stream = NULL;
 	}
@@ -67,6 +75,7 @@ static void on_readable(struct mt_stream *s, void *user)
 		refuse(t, MT_STATUS_GENERAL_FAILURE, "the tunnel does not take the request");
 		return;
 	}
+	note_trace(t);
 	t->stream = NULL;
 	mt_stream_set_handler(s, NULL, NULL);
 	answer(t, s, MT_STATUS_OK, "");

@@ -24,6 +24,7 @@ struct mt_tunnel_config {
 	 * when the connection is lost before the answer. Else it waits for the status.
 	 */
 	bool early_is_safe;
+	struct mt_trace_id *trace; /* set before on_answer, borrowed until then; may be NULL */
 	/* Once, never from within mt_tunnel_request_new: the stream of an open tunnel, which is the
 	 * user's now; or NULL, the status and a phrase that says why. The request is freed
 	 * afterwards.

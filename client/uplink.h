@@ -103,6 +103,15 @@ void mt_uplink_forget(struct mt_uplink *u, struct mt_waiter *w);
 /* What new tunnels use now. */
 enum mt_transport mt_uplink_transport(struct mt_uplink *u);
 
+/* How the server's log calls a tunnel: its trace id. */
+struct mt_trace_id {
+	uint64_t connection; /* 0: the server has not told */
+	int64_t stream;
+	const char *transport; /* "quic", "tls"; static; NULL: not known */
+};
+/* For a stream of a waiter's that is not released. */
+void mt_uplink_get_trace(const struct mt_uplink *u, struct mt_stream *s, struct mt_trace_id *out);
+
 /* Sends a datagram by the first usable connection. MT_E_CLOSED when there is none, or when TLS is
  * in use, which has no datagrams; MT_E_TOO_LONG.
  */

@@ -1,4 +1,5 @@
 #include "client/uplink_impl.h"
+#include "proto/io/tls_stream.h"
 
 int mt_uplink_get_path(struct mt_uplink *u, struct mt_uplink_path *out)
 {
@@ -21,4 +22,24 @@ int mt_uplink_get_path(struct mt_uplink *u, struct mt_uplink_path *out)
 		}
 	}
 	return MT_E_CLOSED;
+}
+
+void mt_uplink_get_trace(const struct mt_uplink *u, struct mt_stream *s, struct mt_trace_id *out)
+{
+	const struct mt_tls_socket *socket = mt_tls_stream_socket(s);
+	const struct mt_conn *conn = mt_stream_conn(s);
+
+	*out = (struct mt_trace_id){0};
+	if (socket != NULL) {
+		out->connection = socket->trace;
+		out->transport = mt_transport_text(MT_TRANSPORT_TLS);
+		return;
+	}
+	for (size_t i = 0; i < u->link_count && conn != NULL; i++) {
+		if (u->links[i]->conn == conn) {
+			out->connection = u->links[i]->channel.hello.trace;
+			out->stream = mt_stream_id(s);
+			out->transport = mt_transport_text(MT_TRANSPORT_QUIC);
+		}
+	}
 }

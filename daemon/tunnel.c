@@ -243,6 +243,7 @@ static void on_opened(struct mt_opening *o, int err, int fd, const struct mt_add
 
 static void start_request(struct mt_tunnel *t, const struct mt_request *request)
 {
+	const struct mt_tls_socket *tls = mt_tls_stream_socket(t->stream);
 	int rv;
 
 	t->stage = STAGE_OPENING;
@@ -251,9 +252,11 @@ static void start_request(struct mt_tunnel *t, const struct mt_request *request)
 	t->opening.env = t->env;
 	t->opening.client = t->set->client;
 	t->opening.on_done = on_opened;
-	t->opening.trace = (struct mt_tunnel_trace){.connection = t->set->trace,
-		.stream = mt_stream_id(t->stream),
-		.transport = "quic"};
+	t->opening.trace =
+		tls != NULL ? (struct mt_tunnel_trace){.connection = tls->trace, .transport = "tls"}
+			    : (struct mt_tunnel_trace){.connection = t->set->trace,
+				      .stream = mt_stream_id(t->stream),
+				      .transport = "quic"};
 	rv = mt_opening_start(&t->opening, request);
 	if (rv < 0) {
 		refuse(t, mt_status_from_error(rv));

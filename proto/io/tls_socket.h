@@ -47,6 +47,7 @@ struct mt_tls_socket {
 	int err;                 /* of the fault: negative errno or MT_E_* */
 	int alert;               /* sent or received with the fault; -1: none */
 	size_t pending;          /* bytes that GnuTLS has sealed and not yet sent all of */
+	uint64_t trace;          /* of the connection's trace id, the same on both ends; 0: none */
 	uint64_t records_in;     /* an upper bound since the kernel was asked last */
 	uint64_t records_out;
 };

@@ -137,6 +137,36 @@ def test_failures_without_access():
         assert not records(server.process, "tunnel_closed")
 
 
+def test_same_trace_on_both_ends():
+    """The client's log calls a tunnel as the server's does, whether it failed or has ended."""
+    with Server({"logging.access": "on"}) as server, TcpTarget(echo) as target, \
+            refused_port() as closed:
+        client = server.client(args=("--log-format", "json"))
+        once(client, "localhost", target.port)
+        fails(client, "127.0.0.1", closed.getsockname()[1])
+        fails(client, "does-not-exist.invalid", 80)
+        code, sock = socks.http_connect(client.port, "169.254.1.1", 80)
+        sock.close()
+        assert code == 403
+        for event, count in ("tunnel_failed", 3), ("tunnel_closed", 1):
+            ends = [wait_until(lambda end=end: len(found := records(end, event)) == count and found,
+                               what=event) for end in (server.process, client.process)]
+            told = [{(line["trace"], line["target"]) for line in end} for end in ends]
+            assert told[0] == told[1] and len(told[0]) == count, told
+        line = records(client.process, "tunnel_closed")[0]
+        assert line["bytes_sent"] == line["bytes_received"] == 5 and line["reason"] == "done"
+        assert line["transport"] == "quic" and 0 < line["connect_ms"] <= line["total_ms"]
+        for line in records(client.process):
+            assert set(line) <= documented("fields"), line
+        quiet = server.client()
+        fails(quiet, "127.0.0.1", closed.getsockname()[1])
+        assert "tunnel_failed" not in quiet.process.text()
+        plain = server.client(args=("--verbose",))
+        fails(plain, "127.0.0.1", closed.getsockname()[1])
+        plain.process.wait_line(
+            r"^\S+Z warn tunnel_failed trace=[0-9a-f]{16}-\d+ target=127\.0\.0\.1:\d+ ")
+
+
 def test_flood_is_limited():
     """Of a kind of line at most 50 are written in a second, and how many were left out is told."""
     count = 400

@@ -1,0 +1,35 @@
+/* The client's own log, for `connect --verbose`: a line on standard error for each tunnel that
+ * failed or has ended, with the trace id by which the server's log calls it. Of the same form as
+ * the server's (proto/wire/log_line.h). A reader that hangs costs lines, which are counted.
+ */
+#pragma once
+
+#include "client/uplink.h"
+#include "proto/io/pump.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum mt_tunnel_log_form {
+	MT_TUNNEL_LOG_OFF,
+	MT_TUNNEL_LOG_PRETTY,
+	MT_TUNNEL_LOG_JSON,
+};
+
+/* Of one tunnel, zeroed before the first use; in its owner's memory. */
+struct mt_tunnel_log {
+	enum mt_tunnel_log_form form;
+	char *target; /* of the heap; NULL: nothing is logged */
+	uint64_t started_ns;
+	uint64_t answered_ns;
+	struct mt_trace_id id; /* whom mt_tunnel_config points to */
+};
+
+/* The tunnel is asked for; with MT_TUNNEL_LOG_OFF nothing is kept. */
+void mt_tunnel_log_start(struct mt_tunnel_log *log, enum mt_tunnel_log_form form, const char *host,
+	size_t host_len, uint16_t port);
+/* There is none; `reason` is a phrase. */
+void mt_tunnel_log_failed(struct mt_tunnel_log *log, const char *reason);
+void mt_tunnel_log_open(struct mt_tunnel_log *log);
+void mt_tunnel_log_closed(struct mt_tunnel_log *log, const struct mt_pump_result *result);
+void mt_tunnel_log_deinit(struct mt_tunnel_log *log);
