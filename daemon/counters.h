@@ -85,6 +85,7 @@ struct mt_worker_counters {
 	mt_counter udp_dropped_size;  /* answers that no datagram to the client can carry */
 	mt_counter dns_queries;
 	mt_counter dns_failures;
+	mt_counter dns_refused; /* one asker's budget was used up */
 	mt_counter channel_errors;
 	mt_counter foreign_dropped; /* packets for another worker whose mailbox was full */
 	mt_counter identity_refusals[MT_IDENTITY_REFUSALS];

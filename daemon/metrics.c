@@ -262,6 +262,8 @@ static const struct mt_metric table[] = {
 	ROW("dns_queries_total", "dns_queries", COUNTER, AT(dns_queries), ONE("Names looked up.")),
 	ROW("dns_failures_total", "dns_failures", COUNTER, AT(dns_failures),
 		ONE("Look-ups that failed.")),
+	ROW("dns_refused_total", "dns_refused", COUNTER, AT(dns_refused),
+		ONE("Look-ups refused to a client with too many under way.")),
 	ROW("channel_errors_total", "channel_errors", COUNTER, AT(channel_errors),
 		ONE("Violations on control channels.")),
 	ROW("handshake_packets_dropped_total", "handshake_packets_dropped", COUNTER,

@@ -161,6 +161,7 @@ int mt_opening_start(struct mt_opening *o, const struct mt_request *request)
 	memcpy(o->host, request->host, request->host_len);
 	o->host_len = request->host_len;
 	o->resolve.on_done = on_resolved;
+	o->resolve.asker = mt_resolve_asker(o->client, o->trace.connection);
 	o->deadline.on_due = on_deadline;
 	o->port = request->port;
 	o->under_way = true;

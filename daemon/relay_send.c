@@ -316,6 +316,7 @@ static int locate(struct mt_relay_session *session, struct mt_relay_target *targ
 		request = mt_relay_request(r, target);
 		rv = mt_access_check_name(r->env->snapshot, &request, NULL);
 		if (rv == 0) {
+			target->resolve.asker = mt_resolve_asker(r->client, (uintptr_t)r);
 			rv = mt_resolver_lookup(r->env->resolver, &target->resolve, target->host,
 				target->host_len, &addrs, &count);
 			r->lookups += rv == MT_E_AGAIN ? 1 : 0;

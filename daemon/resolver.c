@@ -8,6 +8,24 @@
 #define QUERY_TIMEOUT_MS 2000 /* of the first try; c-ares doubles it */
 #define QUERY_TRIES      3
 
+#define ASKER_BUCKETS 256u
+
+/* Who has queries under way. */
+struct asker {
+	LIST_ENTRY(asker) link;
+	uint64_t id;
+	unsigned count;
+};
+
+LIST_HEAD(asker_list, asker);
+
+/* What c-ares knows of a name. */
+struct query {
+	struct mt_resolver *resolver;
+	struct mt_name *name; /* NULL: it was given up */
+	struct asker *asker;
+};
+
 struct dns_socket {
 	uv_poll_t poll;
 	struct mt_resolver *resolver;
@@ -24,6 +42,7 @@ struct mt_resolver {
 	struct mt_resolver_cache *cache;
 	struct dns_socket *sockets;
 	struct mt_deadline timeout;
+	struct asker_list askers[ASKER_BUCKETS];
 	struct mt_name *starting; /* an answer may come from inside ares_getaddrinfo */
 	struct mt_name *answered; /* whose requests are told once c-ares has returned */
 	size_t refs;
@@ -61,13 +80,14 @@ static void tell(struct mt_resolver *r)
 	struct mt_name *name;
 
 	while ((name = r->answered) != NULL) {
-		/* A handler may cancel other requests, or start one for another name. */
+		r->answered = name->next_held;
+		/* A handler may cancel other requests, or start one for another name, which may
+		 * bring more answers. Held, this one stays. */
 		while ((request = LIST_FIRST(&name->waiting)) != NULL) {
 			LIST_REMOVE(request, link);
 			request->name = NULL;
 			request->on_done(request, name->err, name->addrs, name->count);
 		}
-		r->answered = name->next_held;
 		name->held = false;
 	}
 }
@@ -172,17 +192,105 @@ static size_t collect(const struct ares_addrinfo *info, struct mt_addr *addrs, u
 	return count;
 }
 
+/* ---- budgets ---- */
+
+uint64_t mt_resolve_asker(const char *client, uint64_t connection)
+{
+	uint64_t h = 0xcbf29ce484222325u;
+
+	if (client[0] == '\0') {
+		return connection;
+	}
+	for (; *client != '\0'; client++) {
+		h = (h ^ (uint8_t)*client) * 0x100000001b3u;
+	}
+	return h;
+}
+
+static struct asker_list *bucket_of(struct mt_resolver *r, uint64_t id)
+{
+	return &r->askers[(id * 0x9e3779b97f4a7c15u) >> 56];
+}
+
+_Static_assert(ASKER_BUCKETS == 256, "eight bits of the hash");
+
+static struct asker *find_asker(struct mt_resolver *r, uint64_t id)
+{
+	struct asker *a;
+
+	LIST_FOREACH(a, bucket_of(r, id), link)
+	{
+		if (a->id == id) {
+			return a;
+		}
+	}
+	a = mt_mem_calloc(r->mem, sizeof(*a));
+	if (a != NULL) {
+		a->id = id;
+		LIST_INSERT_HEAD(bucket_of(r, id), a, link);
+	}
+	return a;
+}
+
+static void release_asker(struct mt_resolver *r, struct asker *a)
+{
+	if (a->count == 0) {
+		LIST_REMOVE(a, link);
+		mt_mem_release(r->mem, a);
+	}
+}
+
+/* A query for `asker`, not yet begun. -ENOMEM, MT_E_LIMIT. */
+static int new_query(struct mt_resolver *r, uint64_t asker, struct query **out)
+{
+	struct asker *a = find_asker(r, asker);
+	struct query *q = NULL;
+
+	if (a == NULL) {
+		return -ENOMEM;
+	}
+	if (a->count >= MT_RESOLVE_ASKER_MAX) {
+		mt_count(&r->env->counters->dns_refused, 1);
+		return MT_E_LIMIT;
+	}
+	q = mt_mem_calloc(r->mem, sizeof(*q));
+	if (q == NULL) {
+		release_asker(r, a);
+		return -ENOMEM;
+	}
+	q->resolver = r;
+	q->asker = a;
+	a->count++;
+	*out = q;
+	return 0;
+}
+
+static void free_query(struct query *q)
+{
+	q->asker->count--;
+	release_asker(q->resolver, q->asker);
+	mt_mem_release(q->resolver->mem, q);
+}
+
+/* The name's place was needed: c-ares goes on, and nobody keeps the answer. */
+static void on_drop(void *query)
+{
+	((struct query *)query)->name = NULL;
+}
+
 static void on_answer(void *user, int status, int timeouts, struct ares_addrinfo *info)
 {
-	struct mt_name *name = user;
-	struct mt_resolver *r = name->owner;
+	struct query *q = user;
+	struct mt_name *name = q->name;
+	struct mt_resolver *r = q->resolver;
 	struct mt_addr addrs[MT_RESOLVE_ADDRS_MAX];
 	uint64_t ttl_ms = 0;
 	size_t count;
 	int err = status == ARES_ENOMEM ? -ENOMEM : MT_E_DNS;
 
 	(void)timeouts; /* c-ares retries by itself */
-	if (r->closing) {
+	free_query(q);
+	if (r->closing || name == NULL) {
 		ares_freeaddrinfo(info);
 		return;
 	}
@@ -287,11 +395,38 @@ static bool is_localhost(const char *name, size_t len)
 	       (len == text_len || name[len - text_len - 1] == '.');
 }
 
-int mt_resolver_lookup(struct mt_resolver *r, struct mt_resolve *request, const char *name,
-	size_t len, const struct mt_addr **addrs, size_t *count)
+static int start(
+	struct mt_resolver *r, uint64_t asker, const char *name, size_t len, struct mt_name **out)
 {
 	const struct ares_addrinfo_hints hints = {
 		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+	struct query *q = NULL;
+	struct mt_name *n = NULL;
+	int rv = new_query(r, asker, &q);
+
+	if (rv < 0) {
+		return rv;
+	}
+	rv = mt_resolver_cache_add(r->cache, &n, name, len, on_drop);
+	if (rv < 0) {
+		free_query(q);
+		return rv;
+	}
+	n->owner = r;
+	n->query = q;
+	q->name = n;
+	mt_count(&r->env->counters->dns_queries, 1);
+	r->starting = n;
+	ares_getaddrinfo(r->channel, n->text, NULL, &hints, on_answer, q);
+	r->starting = NULL;
+	rearm(r);
+	*out = n;
+	return 0;
+}
+
+int mt_resolver_lookup(struct mt_resolver *r, struct mt_resolve *request, const char *name,
+	size_t len, const struct mt_addr **addrs, size_t *count)
+{
 	struct mt_name *n;
 	int rv;
 
@@ -302,17 +437,11 @@ int mt_resolver_lookup(struct mt_resolver *r, struct mt_resolve *request, const 
 	}
 	n = mt_resolver_cache_find(r->cache, name, len, mt_deadlines_now_ms(&r->env->deadlines));
 	if (n == NULL) {
-		rv = mt_resolver_cache_add(r->cache, &n, name, len);
+		rv = start(r, request->asker, name, len, &n);
 		if (rv < 0) {
 			mt_count(&r->env->counters->dns_failures, 1);
 			return rv;
 		}
-		n->owner = r;
-		mt_count(&r->env->counters->dns_queries, 1);
-		r->starting = n;
-		ares_getaddrinfo(r->channel, n->text, NULL, &hints, on_answer, n);
-		r->starting = NULL;
-		rearm(r);
 	}
 	switch (n->state) {
 	case MT_NAME_KNOWN:
@@ -322,6 +451,7 @@ int mt_resolver_lookup(struct mt_resolver *r, struct mt_resolve *request, const 
 	case MT_NAME_UNKNOWN: return n->err;
 	case MT_NAME_PENDING: break;
 	}
+	mt_resolver_cache_abandon(r->cache, n, false);
 	request->name = n;
 	LIST_INSERT_HEAD(&n->waiting, request, link);
 	return MT_E_AGAIN;
@@ -329,8 +459,14 @@ int mt_resolver_lookup(struct mt_resolver *r, struct mt_resolve *request, const 
 
 void mt_resolve_cancel(struct mt_resolve *request)
 {
-	if (request->name != NULL) {
-		LIST_REMOVE(request, link);
-		request->name = NULL;
+	struct mt_name *name = request->name;
+
+	if (name == NULL) {
+		return;
+	}
+	LIST_REMOVE(request, link);
+	request->name = NULL;
+	if (name->state == MT_NAME_PENDING && LIST_EMPTY(&name->waiting)) {
+		mt_resolver_cache_abandon(((struct mt_resolver *)name->owner)->cache, name, true);
 	}
 }

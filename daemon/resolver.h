@@ -1,7 +1,9 @@
 /* Host names to addresses, through c-ares on a worker's loop; nothing blocks. One thread.
  *
  * Requests for the same name share one query, and its answer is remembered (resolver_cache.h). A
- * query whose requests have all been cancelled goes on: its answer is worth keeping.
+ * query whose requests have all been cancelled goes on, since its answer is worth keeping, but
+ * gives up its place when that is needed. It counts for whoever began it until it is over, so that
+ * asking and going away is no way around the budget.
  */
 #pragma once
 
@@ -14,6 +16,8 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#define MT_RESOLVE_ASKER_MAX 256 /* queries under way for one asker */
+
 struct mt_resolver;
 
 /* Zeroed by its owner before the first use; stays in place until its answer has come or it is
@@ -21,6 +25,7 @@ struct mt_resolver;
 struct mt_resolve {
 	LIST_ENTRY(mt_resolve) link;
 	struct mt_name *name; /* NULL: no answer is awaited */
+	uint64_t asker;       /* whose budget it is; see mt_resolve_asker */
 	/* `addrs` (port 0, in the order of RFC 6724) are borrowed for the call; with count 0 `err`
 	 * says why: MT_E_DNS for a name that has no address or whose servers fail, -ENOMEM.
 	 */
@@ -34,6 +39,8 @@ int mt_resolver_new(struct mt_resolver **out, uv_loop_t *loop, struct mt_env *en
 /* No on_done follows; requests must have been cancelled. The loop must run until its handles are
  * closed before the memory pool goes. NULL is allowed. */
 void mt_resolver_free(struct mt_resolver *r);
+/* The asker of a client by its name, or of a connection without identity. */
+uint64_t mt_resolve_asker(const char *client, uint64_t connection);
 /* Returns 0 and borrows the addresses until the next call, when the answer is at hand; MT_E_AGAIN
  * when on_done follows, never from inside this call; MT_E_DNS, MT_E_MALFORMED, MT_E_LIMIT, -ENOMEM.
  */

@@ -10,6 +10,7 @@ struct mt_resolver_cache {
 	uint64_t seed;
 	size_t count;
 	TAILQ_HEAD(mt_name_list, mt_name) used; /* the most recent one first */
+	struct mt_name_list abandoned;          /* the oldest one first */
 	struct mt_name *buckets[BUCKETS];
 };
 
@@ -54,6 +55,7 @@ struct mt_resolver_cache *mt_resolver_cache_new(struct mt_mem *mem, uint64_t see
 		cache->mem = mem;
 		cache->seed = seed;
 		TAILQ_INIT(&cache->used);
+		TAILQ_INIT(&cache->abandoned);
 	}
 	return cache;
 }
@@ -91,6 +93,7 @@ void mt_resolver_cache_drop(struct mt_resolver_cache *cache, struct mt_name *nam
 	if (name->state != MT_NAME_PENDING) {
 		TAILQ_REMOVE(&cache->used, name, by_use);
 	}
+	mt_resolver_cache_abandon(cache, name, false);
 	cache->count--;
 	free_name(cache, name);
 }
@@ -120,7 +123,17 @@ struct mt_name *mt_resolver_cache_find(
 	return n;
 }
 
-static int make_room(struct mt_resolver_cache *cache)
+void mt_resolver_cache_abandon(struct mt_resolver_cache *cache, struct mt_name *name, bool on)
+{
+	if (on && !name->abandoned) {
+		TAILQ_INSERT_TAIL(&cache->abandoned, name, by_use);
+	} else if (!on && name->abandoned) {
+		TAILQ_REMOVE(&cache->abandoned, name, by_use);
+	}
+	name->abandoned = on;
+}
+
+static int make_room(struct mt_resolver_cache *cache, void (*on_drop)(void *query))
 {
 	struct mt_name *n = TAILQ_LAST(&cache->used, mt_name_list);
 
@@ -133,11 +146,17 @@ static int make_room(struct mt_resolver_cache *cache)
 			return 0;
 		}
 	}
-	return MT_E_LIMIT;
+	n = TAILQ_FIRST(&cache->abandoned);
+	if (n == NULL) {
+		return MT_E_LIMIT;
+	}
+	on_drop(n->query);
+	mt_resolver_cache_drop(cache, n);
+	return 0;
 }
 
-int mt_resolver_cache_add(
-	struct mt_resolver_cache *cache, struct mt_name **out, const char *name, size_t len)
+int mt_resolver_cache_add(struct mt_resolver_cache *cache, struct mt_name **out, const char *name,
+	size_t len, void (*on_drop)(void *query))
 {
 	struct mt_name *n;
 	int rv;
@@ -145,7 +164,7 @@ int mt_resolver_cache_add(
 	if (len == 0 || len > UINT8_MAX) {
 		return MT_E_MALFORMED;
 	}
-	rv = make_room(cache);
+	rv = make_room(cache, on_drop);
 	if (rv < 0) {
 		return rv;
 	}
@@ -183,6 +202,8 @@ void mt_resolver_cache_set(struct mt_resolver_cache *cache, struct mt_name *name
 	if (count > 0) {
 		memcpy(name->addrs, addrs, count * sizeof(*addrs));
 	}
+	mt_resolver_cache_abandon(cache, name, false);
+	name->query = NULL;
 	name->count = count;
 	name->state = count > 0 ? MT_NAME_KNOWN : MT_NAME_UNKNOWN;
 	name->err = count > 0 ? 0 : err;

@@ -29,12 +29,14 @@ struct mt_resolve;
 LIST_HEAD(mt_resolve_list, mt_resolve);
 
 struct mt_name {
-	TAILQ_ENTRY(mt_name) by_use; /* not while pending */
+	TAILQ_ENTRY(mt_name) by_use; /* while pending: among the abandoned ones */
 	struct mt_name *next;        /* in its bucket */
 	void *owner;                 /* the resolver's */
+	void *query;                 /* likewise, while pending */
 	struct mt_resolve_list waiting;
 	enum mt_name_state state;
-	bool held; /* its requests are yet to be told: not to be dropped */
+	bool abandoned; /* pending, and nobody waits */
+	bool held;      /* its requests are yet to be told: not to be dropped */
 	struct mt_name *next_held;
 	int err;
 	uint64_t until_ms;
@@ -55,10 +57,13 @@ void mt_resolver_cache_free(struct mt_resolver_cache *cache); /* NULL is allowed
 struct mt_name *mt_resolver_cache_find(
 	struct mt_resolver_cache *cache, const char *name, size_t len, uint64_t now_ms);
 /* A new pending entry; mt_resolver_cache_find has found none. The least recently used one makes
- * room. MT_E_LIMIT when all are pending, MT_E_MALFORMED for a name longer than 255, -ENOMEM.
+ * room, or one that was abandoned, whose `query` is handed to `on_drop`. MT_E_LIMIT when all are
+ * awaited, MT_E_MALFORMED for a name longer than 255, -ENOMEM.
  */
 int mt_resolver_cache_add(struct mt_resolver_cache *cache, struct mt_name **out, const char *name,
-	size_t len) MT_MUST_CHECK;
+	size_t len, void (*on_drop)(void *query)) MT_MUST_CHECK;
+/* Nobody waits for a pending entry any more, or somebody does again. */
+void mt_resolver_cache_abandon(struct mt_resolver_cache *cache, struct mt_name *name, bool on);
 /* A pending entry got its answer: at most MT_RESOLVE_ADDRS_MAX addresses are copied. With no
  * address, or no memory, it is unknown for `err`. `ttl_ms` is clamped.
  */

@@ -35,11 +35,18 @@ static int teardown(void **state)
 	return 0;
 }
 
+static void *dropped;
+
+static void on_drop(void *query)
+{
+	dropped = query;
+}
+
 static struct mt_name *add(struct mt_resolver_cache *cache, const char *name)
 {
 	struct mt_name *n = NULL;
 
-	assert_int_equal(mt_resolver_cache_add(cache, &n, name, strlen(name)), 0);
+	assert_int_equal(mt_resolver_cache_add(cache, &n, name, strlen(name), on_drop), 0);
 	return n;
 }
 
@@ -137,14 +144,28 @@ static void test_add_refuses_when_all_wait(void **state)
 		n = add(f->cache, name);
 		first = first != NULL ? first : n;
 	}
-	assert_int_equal(mt_resolver_cache_add(f->cache, &n, "another", 7), MT_E_LIMIT);
+	assert_int_equal(mt_resolver_cache_add(f->cache, &n, "another", 7, on_drop), MT_E_LIMIT);
 	/* An answer that somebody is yet to be told stays too. */
 	LIST_INSERT_HEAD(&first->waiting, &request, link);
 	answer(f->cache, first, 60000, 0);
-	assert_int_equal(mt_resolver_cache_add(f->cache, &n, "another", 7), MT_E_LIMIT);
+	assert_int_equal(mt_resolver_cache_add(f->cache, &n, "another", 7, on_drop), MT_E_LIMIT);
 	LIST_REMOVE(&request, link);
-	assert_int_equal(mt_resolver_cache_add(f->cache, &n, "another", 7), 0);
+	assert_int_equal(mt_resolver_cache_add(f->cache, &n, "another", 7, on_drop), 0);
 	assert_null(find(f->cache, "host0", 1));
+	/* A pending one that nobody waits for any more goes, and its query is told; one that
+	 * somebody waits for again does not. */
+	first = find(f->cache, "host7", 1);
+	first->query = &request;
+	mt_resolver_cache_abandon(f->cache, first, true);
+	mt_resolver_cache_abandon(f->cache, find(f->cache, "host6", 1), true);
+	mt_resolver_cache_abandon(f->cache, find(f->cache, "host6", 1), false);
+	assert_int_equal(mt_resolver_cache_add(f->cache, &n, "more", 4, on_drop), 0);
+	assert_ptr_equal(dropped, &request);
+	assert_null(find(f->cache, "host7", 1));
+	assert_int_equal(mt_resolver_cache_add(f->cache, &n, "most", 4, on_drop), MT_E_LIMIT);
+	mt_resolver_cache_abandon(f->cache, find(f->cache, "host8", 1), true);
+	answer(f->cache, find(f->cache, "host8", 1), 60000, 0); /* it is worth keeping */
+	assert_non_null(find(f->cache, "host8", 1));
 }
 
 static void test_add_refuses_long_names(void **state)
@@ -154,9 +175,9 @@ static void test_add_refuses_long_names(void **state)
 	char name[300];
 
 	memset(name, 'a', sizeof(name));
-	assert_int_equal(mt_resolver_cache_add(f->cache, &n, name, 0), MT_E_MALFORMED);
-	assert_int_equal(mt_resolver_cache_add(f->cache, &n, name, 256), MT_E_MALFORMED);
-	assert_int_equal(mt_resolver_cache_add(f->cache, &n, name, 255), 0);
+	assert_int_equal(mt_resolver_cache_add(f->cache, &n, name, 0, on_drop), MT_E_MALFORMED);
+	assert_int_equal(mt_resolver_cache_add(f->cache, &n, name, 256, on_drop), MT_E_MALFORMED);
+	assert_int_equal(mt_resolver_cache_add(f->cache, &n, name, 255, on_drop), 0);
 	assert_null(n->addrs);
 }
 
