@@ -290,3 +290,25 @@ def test_request_says_the_port():
                             association.relay)
                 assert association.parse(mine.recv(65536))[0] == b"mine"
         assert target.received == [b"mine"]
+
+
+def test_every_size_over_tls():
+    """On a network that lets TCP through only, the same sizes come back equal, and sessions are apart."""
+    with Server() as server, UdpTarget(lambda data: data) as target:
+        client = server.client(args=["--transport", "tls", "-U", f"0:localhost:{target.port}"])
+        with forwarded(client) as (one, address), forwarded(client) as (two, _):
+            for size in (*SIZES, 65507):
+                for sock in (one, two):
+                    data = os.urandom(size)
+                    assert exchange(sock, address, data) == data, size
+        with socks.Association(client.port) as association:
+            for size in SIZES:
+                data = os.urandom(size)
+                assert association.exchange(data, "127.0.0.1", target.port)[0] == data, size
+        assert len(set(target.sources)) == 3, len(set(target.sources))
+        assert {c["transport"] for c in server.connections()} == {"tls"}, server.connections()
+        counters = server.json("stats")["counters"]
+        assert counters["udp_streams_active"] == 1, counters
+        # The closed association ended its session at the server.
+        wait_until(lambda: server.json("stats")["counters"]["udp_sessions_active"] == 2,
+                   what="the session to end")
