@@ -72,7 +72,7 @@ static int print_status(const struct mt_ctl *ctl, const json_t *result)
 	       " refused, %" PRId64 " failed\n",
 		number_of(t, "active"), number_of(t, "opened"), number_of(t, "refused"),
 		number_of(t, "failed"));
-	printf("udp          %" PRId64 " relays, %" PRId64 " datagrams from clients, %" PRId64
+	printf("udp          %" PRId64 " sessions, %" PRId64 " datagrams from clients, %" PRId64
 	       " to clients\n",
 		number_of(u, "flows"), number_of(u, "from_clients"), number_of(u, "to_clients"));
 	printf("memory       %s of connections, %s at most\n",
