@@ -226,3 +226,40 @@ def test_howto():
                     story.client.stop(expected=None)
     unused = {old for old, _ in story.rows} - story.used
     assert not unused, f"replacements that nothing needs: {unused}"
+
+
+# Commands of the README that docs/howto.md has not, and what runs them.
+ELSEWHERE = {
+    "make demo": ".ci/run",
+    "scripts/deps build package && make deb": "tests/packages/run",
+    "sudo apt install ./build/deb/mytunnel_*.deb": "tests/packages/life",
+    "sudo apt install ./build/deb/mytunnel-client_*.deb": "tests/packages/life",
+    "make rpm": "Makefile",
+    "sudo dnf install ./build/rpm/mytunnel-[0-9]*.rpm ./build/rpm/mytunnel-client-[0-9]*.rpm":
+        "tests/service/test_with_rpm.py",
+    "make deps all && sudo make install": "tests/packages/service",
+    "sudo systemd-sysusers && sudo systemd-tmpfiles --create":
+        "tests/service/test_without_packages.py",
+    "sudo systemctl daemon-reload && sudo systemctl enable --now mytunnel":
+        "tests/service/test_without_packages.py",
+    "mytunnel connect vpn -L 2222:git.internal:22": "tests/integration/test_traffic.py",
+    "systemctl --user enable --now mytunnel@vpn": "tests/service/test_service.py",
+}
+# A machine of Fedora only.
+FEDORA_ONLY = "sudo firewall-cmd "
+
+
+def test_readme():
+    """Each command of the README is one of docs/howto.md, or one that another test runs."""
+    howto = "".join(commands for _, _, commands in blocks(read(DOCUMENT)))
+    readme = read(os.path.join(ROOT, "README.md"))
+    commands = [
+        line.split("  #")[0].strip() for _, _, text in blocks(readme) for line in text.splitlines()
+        if re.match(r"(sudo|make|scripts|mytunnel|curl|systemctl|dnf|apt)[ /]", line)]
+    assert len(commands) > 12, commands
+    for command in commands:
+        if command.startswith(FEDORA_ONLY):
+            continue
+        place = ELSEWHERE.get(command)
+        assert place or command in howto, f"nothing runs '{command}'"
+        assert not place or os.path.exists(os.path.join(ROOT, place)), place

@@ -177,6 +177,12 @@ def read(path):
         return file.read()
 
 
+def clear(out):
+    for name in (".start", ".log", ".status"):
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(out, name))
+
+
 class Machine:
     """`root` is the tree that it runs in, `systemd` whether that tree's systemd runs as init."""
 
@@ -238,6 +244,7 @@ class Machine:
         with tempfile.TemporaryDirectory(prefix="mytunnel-vm-") as work:
             out = out or os.path.join(work, "out")
             os.makedirs(out, exist_ok=True)
+            clear(out)  # of a run that was ended
             exported = "\n".join(f"export {name}={shlex.quote(value)}"
                                  for name, value in (environment or {}).items())
             with open(os.path.join(out, ".start"), "w", encoding="utf-8") as file:
@@ -260,9 +267,7 @@ class Machine:
                         to.write(read(os.path.join(work, name)).decode("utf-8", "replace")
                                  [-CONSOLE_TAIL:])
                 to.write(f"machine: {what}\n")
-            for name in (".start", ".log", ".status"):
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(out, name))
+            clear(out)
             return status
 
     def _follow(self, process, out, seconds, to):
