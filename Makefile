@@ -38,7 +38,7 @@ PYTHON       ?= python3
 CLANG        ?= clang
 
 comma := ,
-MACHINE := $(shell $(CC) -dumpmachine)
+MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
 COMPILER := $(notdir $(firstword $(CC)))
 VARIANT := $(subst $(comma),-,$(SANITIZE))$(if $(SANITIZE),$(if $(findstring clang,$(COMPILER)),-clang),$(if $(findstring clang,$(COMPILER)),clang))
 BUILD ?= build$(if $(VARIANT),/$(VARIANT))

@@ -110,7 +110,7 @@ def reads(text, *patterns):
 
 def offers(option):
     """Whether the client has an option."""
-    return option in run([harness.program("mytunnel"), "--help"]).stdout
+    return option in run([harness.program("mytunnel"), "connect", "--help"]).stdout
 
 
 def package_version(name="mytunnel"):
