@@ -20,5 +20,5 @@ def test_autopkgtest():
     lines = done.stdout.splitlines()
     print("\n".join("      | " + line for line in lines[-60:]))
     assert done.returncode == 0, f"exit status {done.returncode}"
-    for name in ("traffic", "upgrade", "purge"):
+    for name in ("traffic", "purge"):
         assert any(line.split()[:2] == [name, "PASS"] for line in lines), name
