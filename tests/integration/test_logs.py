@@ -137,11 +137,10 @@ def test_failures_without_access():
         assert not records(server.process, "tunnel_closed")
 
 
-def test_same_trace_on_both_ends():
-    """The client's log calls a tunnel as the server's does, whether it failed or has ended."""
+def compare_traces(transport):
     with Server({"logging.access": "on"}) as server, TcpTarget(echo) as target, \
             refused_port() as closed:
-        client = server.client(args=("--log-format", "json"))
+        client = server.client(args=("--log-format", "json", "--transport", transport))
         once(client, "localhost", target.port)
         fails(client, "127.0.0.1", closed.getsockname()[1])
         fails(client, "does-not-exist.invalid", 80)
@@ -155,16 +154,26 @@ def test_same_trace_on_both_ends():
             assert told[0] == told[1] and len(told[0]) == count, told
         line = records(client.process, "tunnel_closed")[0]
         assert line["bytes_sent"] == line["bytes_received"] == 5 and line["reason"] == "done"
-        assert line["transport"] == "quic" and 0 < line["connect_ms"] <= line["total_ms"]
+        assert line["transport"] == transport and 0 < line["connect_ms"] <= line["total_ms"]
         for line in records(client.process):
             assert set(line) <= documented("fields"), line
-        quiet = server.client()
+        quiet = server.client(args=("--transport", transport))
         fails(quiet, "127.0.0.1", closed.getsockname()[1])
         assert "tunnel_failed" not in quiet.process.text()
-        plain = server.client(args=("--verbose",))
+        plain = server.client(args=("--verbose", "--transport", transport))
         fails(plain, "127.0.0.1", closed.getsockname()[1])
         plain.process.wait_line(
             r"^\S+Z warn tunnel_failed trace=[0-9a-f]{16}-\d+ target=127\.0\.0\.1:\d+ ")
+
+
+def test_same_trace_on_both_ends():
+    """The client's log calls a tunnel as the server's does, whether it failed or has ended."""
+    compare_traces("quic")
+
+
+def test_same_trace_over_tls():
+    """So it does without a word about it, where each tunnel is a connection of its own."""
+    compare_traces("tls")
 
 
 def test_flood_is_limited():
