@@ -6,6 +6,7 @@ chose, lives in a temporary folder, and is ended by its own process id.
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -32,6 +33,10 @@ TIMEOUT = 20 * SLOW
 SANITIZER_REPORT = re.compile(
     r"(ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed)"
 )
+
+
+# How clients reach the server, unless their test says so itself.
+transport = "quic"
 
 
 class Skip(Exception):
@@ -338,6 +343,8 @@ class Client:
     def __init__(self, server, profile, args=(), prefix=(), socks="127.0.0.1:0"):
         number = len(server.clients) + 1
         listen = ["--socks", socks] if socks else []
+        if "--transport" not in args:
+            listen += ["--transport", transport]
         self.server = server
         self.process = Process(
             [program("mytunnel"), "connect", profile, *listen, *args], server.folder,
@@ -360,6 +367,19 @@ class Client:
         status = self.process.process.returncode
         if status not in (0, -signal.SIGTERM):
             raise AssertionError(f"{self.process.title}: exit status {status} at its end")
+
+
+def over_tls(function):
+    """Marks a test that is made a second time, with clients that reach the server by TLS."""
+
+    @functools.wraps(function)
+    def again():
+        global transport
+        transport = "tls"
+        return function()
+
+    function.over_tls = again
+    return function
 
 
 def raise_file_limit():

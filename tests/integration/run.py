@@ -2,7 +2,7 @@
 """Runs the integration tests: run.py [--folder FOLDER] [--jobs N] [PART_OF_A_NAME]...
 
 A test is a function test_* in a module test_*.py of the folder (default: this one); its doc string
-says what it shows. Each runs in a process of its own, several at a time: MYTUNNEL_JOBS or --jobs,
+says what it shows; one marked @harness.over_tls is two. Each runs in a process of its own, several at a time: MYTUNNEL_JOBS or --jobs,
 default twice the processors. Those marked @harness.alone, which measure time or need the machine for
 themselves, run one after the other when the rest is done. One line per test as they end, the
 programs' logs with one that failed, the slowest ten and the sum at the end. Kernel modules that a
@@ -47,8 +47,10 @@ def discover(folder, parts):
         for key, function in list(vars(module).items()):
             if key.startswith("test_") and callable(function) and function.__module__ == name:
                 full = f"{name[5:]}.{key[5:]}"
-                if not parts or any(part in full for part in parts):
-                    yield full, function
+                for full, test in ((full, function),
+                                   (full + "_over_tls", getattr(function, "over_tls", None))):
+                    if test and (not parts or any(part in full for part in parts)):
+                        yield full, test
 
 
 def hung(name):

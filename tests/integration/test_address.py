@@ -1,9 +1,7 @@
 """A client's address changes in the middle of transfers: the streams survive."""
 
 import contextlib
-import ctypes
 import hashlib
-import os
 import re
 import select
 import socket
@@ -11,7 +9,8 @@ import threading
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, Skip, need, run, alone, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, wait_until
+from netns import Networks, inside
 from targets import TcpTarget, blocks, receive_all
 
 # Payload between two changes: as much as shows that the streams are well again.
@@ -174,84 +173,6 @@ def test_nat_gives_a_new_port():
             client = server.client(server.write_profile("natted", uri))
             connect = lambda: socks.connect(client.port, "127.0.0.1", target.port, timeout=TIMEOUT)
             transfer(server, connect, target, lambda _: nat.rebind())
-
-
-# ---- network namespaces ----
-_libc = ctypes.CDLL(None, use_errno=True)
-CLONE_NEWNET = 0x40000000
-
-
-def inside(namespace, function):
-    """Calls a function in a thread inside a network namespace: sockets made there stay there."""
-    result = []
-
-    def work():
-        with open(f"/run/netns/{namespace}", "rb") as file:
-            if _libc.setns(file.fileno(), CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-        result.append(function())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if not result:
-        raise AssertionError(f"nothing came of it in {namespace}")
-    return result[0]
-
-
-class Networks:
-    """Two namespaces, server and client, joined by two pairs of interfaces; only the first pair is
-    up. The server's address is on its loopback, so both ways lead to it."""
-
-    SERVER = "10.111.9.1"
-
-    def __init__(self):
-        need("ip")
-        self.server = f"mts{os.getpid()}"
-        self.client = f"mtc{os.getpid()}"
-        self.names = []
-
-    def __enter__(self):
-        try:
-            for name in (self.server, self.client):
-                done = run(["ip", "netns", "add", name], check=False)
-                if done.returncode:
-                    raise Skip(f"no network namespaces here: {done.stderr.strip()}")
-                self.names.append(name)
-                done = run(["ip", "-n", name, "link", "set", "lo", "up"], check=False)
-                if done.returncode:  # in a chroot, for example
-                    raise Skip(f"no way into network namespaces here: {done.stderr.strip()}")
-            self.ip(self.server, "addr", "add", f"{self.SERVER}/32", "dev", "lo")
-            for number in (1, 2):
-                self.ip(self.server, "link", "add", f"s{number}", "type", "veth", "peer", "name",
-                        f"c{number}", "netns", self.client)
-                self.ip(self.server, "addr", "add", f"10.111.{number}.1/24", "dev", f"s{number}")
-                self.ip(self.server, "link", "set", f"s{number}", "up")
-            self.up(1)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        for name in self.names:
-            run(["ip", "netns", "del", name], check=False)
-
-    @staticmethod
-    def ip(namespace, *args):
-        return run(["ip", "-n", namespace, *args])
-
-    def up(self, number):
-        self.ip(self.client, "addr", "add", f"10.111.{number}.2/24", "dev", f"c{number}")
-        self.ip(self.client, "link", "set", f"c{number}", "up")
-        self.ip(self.client, "route", "replace", "default", "via", f"10.111.{number}.1")
-
-    def down(self, number):
-        self.ip(self.client, "addr", "flush", "dev", f"c{number}")
-        self.ip(self.client, "link", "set", f"c{number}", "down")
-
-    def enter(self, name):
-        return ["ip", "netns", "exec", name]
 
 
 @alone

@@ -5,7 +5,7 @@ import socket
 import threading
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, over_tls, wait_until
 from targets import TcpTarget, receive_all, receive_exactly, reset, send_blocks, sum_of
 
 SIZE = (1 << 20) if SANITIZE else (4 << 20)
@@ -29,6 +29,7 @@ def expect_reset(sock):
     raise AssertionError(f"a clean end after {count} bytes of a cut transfer")
 
 
+@over_tls
 def test_application_ends_first():
     """FIN from the application; the target then sends much, and ends."""
 
@@ -46,6 +47,7 @@ def test_application_ends_first():
         assert target.results == [(SIZE, sent)], (target.results, target.errors)
 
 
+@over_tls
 def test_target_ends_first():
     """FIN from the target; the application then sends much, and ends."""
 
@@ -62,6 +64,7 @@ def test_target_ends_first():
         assert target.results == [(SIZE, sent)], (target.results, target.errors)
 
 
+@over_tls
 def test_both_end_at_once():
     """Both send all they have and FIN at once; both get everything."""
 
@@ -81,6 +84,7 @@ def test_both_end_at_once():
         assert target.results == [(SIZE, sum_of(SIZE, 1))]
 
 
+@over_tls
 def test_empty_streams():
     """FIN without a byte, from either side."""
 
@@ -95,6 +99,7 @@ def test_empty_streams():
         assert target.results == [0]
 
 
+@over_tls
 def test_target_resets_in_the_middle():
     """RST from the target while it sends: the application sees a reset."""
 
@@ -111,6 +116,7 @@ def test_target_resets_in_the_middle():
                    what="the stream to be gone")
 
 
+@over_tls
 def test_target_resets_at_once():
     """RST from the target before any byte."""
 
@@ -121,6 +127,7 @@ def test_target_resets_at_once():
         expect_reset(sock)
 
 
+@over_tls
 def test_target_resets_after_applications_fin():
     """FIN from the application, then RST from the target in the middle of its answer."""
 
@@ -135,6 +142,7 @@ def test_target_resets_after_applications_fin():
         expect_reset(sock)
 
 
+@over_tls
 def test_target_resets_after_its_fin():
     """FIN from the target, then RST: what it sent is whole, the other direction is cut."""
     go = threading.Event()
@@ -183,21 +191,25 @@ def application_resets(before, fin=False):
                    what="the stream to be gone")
 
 
+@over_tls
 def test_application_resets_in_the_middle():
     """RST from the application while it sends: the target sees a reset."""
     application_resets(lambda sock: send_blocks(sock, SIZE))
 
 
+@over_tls
 def test_application_resets_at_once():
     """RST from the application before any byte."""
     application_resets(lambda sock: None)
 
 
+@over_tls
 def test_application_resets_after_targets_fin():
     """FIN from the target, then RST from the application in the middle of its data."""
     application_resets(lambda sock: send_blocks(sock, 100_000), fin=True)
 
 
+@over_tls
 def test_application_resets_after_its_fin():
     """FIN from the application, then RST: the target's answer has nobody to go to."""
     gone = threading.Event()
@@ -223,6 +235,7 @@ def test_application_resets_after_its_fin():
         assert target.results == [8], (target.results, target.errors)
 
 
+@over_tls
 def test_back_pressure():
     """A target that does not read stops the application after a bounded amount; then all arrives."""
     go = threading.Event()
@@ -247,6 +260,7 @@ def test_back_pressure():
         assert [count for count, _ in target.results] == [sent], (target.results, sent)
 
 
+@over_tls
 def test_server_killed_in_the_middle():
     """kill -9 of the server while a target sends: the application sees a reset, no end."""
     stop = threading.Event()
@@ -263,6 +277,7 @@ def test_server_killed_in_the_middle():
         stop.set()
 
 
+@over_tls
 def test_client_goes_and_target_never_reads():
     """What is left to deliver when the connection has gone is given up after a while: clients that
     come and go cannot pile up sockets and memory behind targets that never read."""

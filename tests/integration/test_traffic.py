@@ -10,7 +10,8 @@ import tempfile
 import threading
 
 import socks
-from harness import FULL, SANITIZE, SLOW, TIMEOUT, Server, environment, need, run, wait_until
+from harness import (FULL, SANITIZE, SLOW, TIMEOUT, Server, environment, need, over_tls, run,
+                     wait_until)
 from targets import (DnsTarget, EchoTarget, HttpTarget, TcpTarget, UdpTarget, dns_answer, dns_query,
                      echo, receive_all, receive_exactly, send_blocks)
 
@@ -35,6 +36,7 @@ def curl(*args):
             return int(done.stdout), hashlib.sha256(file.read()).hexdigest()
 
 
+@over_tls
 def test_curl_socks5_and_http():
     """A page over SOCKS5 by name and by address, over HTTP CONNECT, and as a plain HTTP request."""
     with Server() as server, tempfile.TemporaryDirectory() as folder:
@@ -61,6 +63,7 @@ def test_curl_socks5_and_http():
             assert twice.stdout.split() == ["200", "404"], twice.stdout
 
 
+@over_tls
 def test_ipv6_target():
     """An IPv6 literal over SOCKS5 (address type 4) and HTTP CONNECT (brackets)."""
     try:
@@ -80,6 +83,7 @@ def test_ipv6_target():
             assert receive_exactly(sock, 3) == b"six"
 
 
+@over_tls
 def test_forward():
     """-L forwards, several at once, beside the proxy."""
     with Server() as server, TcpTarget(echo) as one, TcpTarget(echo) as two:
@@ -100,6 +104,7 @@ def forward_port(client, target_port):
     return int(match.group(1))
 
 
+@over_tls
 def test_ssh_through_forward():
     """An ssh session through -L: a command's output, and 8 MiB of standard input to and fro."""
     need("ssh", "sshd", "ssh-keygen")
@@ -140,6 +145,7 @@ def sshd(folder):
     return serve
 
 
+@over_tls
 def test_git_over_http():
     """git clones, and pushes a commit, through the SOCKS5 proxy."""
     need("git")
@@ -229,6 +235,7 @@ def test_thousand_tunnels():
             assert receive_exactly(sock, 5) == b"again"
 
 
+@over_tls
 def test_bulk_both_ways():
     """Much data in both directions of one tunnel at the same time, checksums equal."""
     size = bulk_size()
@@ -265,6 +272,7 @@ def finish(sock, size, seed):
     return digest
 
 
+@over_tls
 def test_many_parallel_transfers():
     """60 transfers side by side, each with its own content."""
     count, size = 60, (1 << 18 if SANITIZE else 1 << 21)
@@ -291,6 +299,7 @@ def test_many_parallel_transfers():
         assert got == {number: (size, digest) for number, digest in target.results}
 
 
+@over_tls
 def test_true_reasons():
     """Local applications are told why a target cannot be reached."""
     closed = socket.socket()
