@@ -17,17 +17,18 @@
 #define USER_TIMEOUT_MS 30000
 
 /* Whom a connection's events are for: it may outlive its attempt, and the dial. */
-struct line {
+struct mt_tls_line {
+	LIST_ENTRY(mt_tls_line) of_watch;
 	struct mt_mem *mem;
 	struct attempt *attempt;    /* NULL: it has won, or was given up */
-	struct mt_tls_watch *watch; /* NULL: nobody cares */
+	struct mt_tls_watch *watch; /* NULL until it has won */
 };
 
 struct attempt {
 	struct mt_poll_item item; /* first; while it connects */
 	struct mt_tls_dial *dial;
 	struct mt_stream *stream; /* in its handshake */
-	struct line *line;        /* likewise */
+	struct mt_tls_line *line; /* likewise */
 	struct mt_addr remote;
 	uint64_t started; /* order */
 	enum {
@@ -48,6 +49,19 @@ struct mt_tls_dial {
 	bool over;
 	uv_timer_t timer;
 };
+
+static void free_line(struct mt_tls_line *line)
+{
+	LIST_REMOVE(line, of_watch);
+	mt_mem_release(line->mem, line);
+}
+
+void mt_tls_watch_deinit(struct mt_tls_watch *watch)
+{
+	while (!LIST_EMPTY(&watch->lines)) {
+		free_line(LIST_FIRST(&watch->lines));
+	}
+}
 
 static void on_timer_closed(uv_handle_t *handle)
 {
@@ -104,7 +118,7 @@ static void go_on(struct mt_tls_dial *d)
 
 static void on_established(struct mt_stream *s, void *user)
 {
-	struct line *line = user;
+	struct mt_tls_line *line = user;
 	struct attempt *a = line->attempt;
 	struct mt_tls_dial *d;
 	struct mt_addr remote;
@@ -123,7 +137,7 @@ static void on_established(struct mt_stream *s, void *user)
 
 static void on_failed(const struct mt_tls_socket *socket, void *user)
 {
-	struct line *line = user;
+	struct mt_tls_line *line = user;
 	struct attempt *a = line->attempt;
 
 	if (a != NULL) {
@@ -136,19 +150,19 @@ static void on_failed(const struct mt_tls_socket *socket, void *user)
 
 static void on_gone(const struct mt_tls_socket *socket, void *user)
 {
-	struct line *line = user;
+	struct mt_tls_line *line = user;
 
 	if (line->watch != NULL) {
 		line->watch->on_gone(line->watch, socket);
 	}
-	mt_mem_release(line->mem, line);
+	free_line(line);
 }
 
 static void begin_handshake(struct attempt *a)
 {
 	struct mt_tls_dial *d = a->dial;
 	const int fd = a->item.fd;
-	struct line *line = mt_mem_calloc(d->config.mem, sizeof(*line));
+	struct mt_tls_line *line = mt_mem_calloc(d->config.mem, sizeof(*line));
 	struct mt_tls_stream_events events = {.on_established = on_established,
 		.on_failed = on_failed,
 		.on_gone = on_gone,
@@ -159,12 +173,15 @@ static void begin_handshake(struct attempt *a)
 	if (line != NULL) {
 		line->mem = d->config.mem;
 		line->attempt = a;
+		LIST_INSERT_HEAD(&d->config.watch->lines, line, of_watch);
 		err = mt_tls_stream_connect(
 			&a->stream, d->config.connections, fd, d->config.tls, &events);
 	}
 	if (err < 0) {
 		(void)close(fd); /* nothing was written */
-		mt_mem_release(d->config.mem, line);
+		if (line != NULL) {
+			free_line(line);
+		}
 		a->state = FREE;
 		mt_reason_from_error(&d->reason, "no TLS connection can be opened", err);
 		go_on(d);

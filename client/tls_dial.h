@@ -10,6 +10,7 @@
 #include "proto/quic/tls.h"
 #include "proto/wire/err.h"
 
+#include <sys/queue.h>
 #include <uv.h>
 
 #define MT_TLS_DIAL_ATTEMPTS_MAX 4 /* at a time; the oldest gives way */
@@ -17,11 +18,16 @@
 #define MT_TLS_DIAL_TIMEOUT_MS   10000 /* for the whole */
 
 struct mt_tls_dial;
+LIST_HEAD(mt_tls_lines, mt_tls_line);
 
 /* Who hears of the end of a connection, when its stream may be gone already. */
 struct mt_tls_watch {
 	void (*on_gone)(struct mt_tls_watch *watch, const struct mt_tls_socket *socket);
+	struct mt_tls_lines lines; /* the dials' own; empty at first */
 };
+
+/* When `connections` has been freed, which tells nobody: forgets them all. */
+void mt_tls_watch_deinit(struct mt_tls_watch *watch);
 
 struct mt_tls_dial_config {
 	uv_loop_t *loop; /* all borrowed */

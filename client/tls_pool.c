@@ -268,6 +268,7 @@ int mt_tls_pool_new(struct mt_tls_pool **out, const struct mt_tls_pool_config *c
 		return -ENOMEM;
 	}
 	pool->watch.on_gone = on_gone;
+	LIST_INIT(&pool->watch.lines);
 	pool->config = *config;
 	err = mt_tls_loop_new(&pool->connections, config->loop, config->poller, config->mem);
 	if (err < 0) {
@@ -283,6 +284,7 @@ void mt_tls_pool_free(struct mt_tls_pool *pool)
 	if (pool != NULL) {
 		mt_tls_pool_clear(pool);
 		mt_tls_loop_free(pool->connections);
+		mt_tls_watch_deinit(&pool->watch);
 		free(pool);
 	}
 }
