@@ -18,7 +18,7 @@ struct mt_uplink_tls {
 	struct mt_channel channel; /* its stream is NULL when it is not open */
 	bool up;
 	uint64_t up_ns;  /* since when */
-	bool no_channel; /* the server has none on TLS: a connection is all the proof there is */
+	bool no_channel; /* the server has none for us: connections alone show that it is there */
 	bool draining;   /* the server has said so, until another time it is up */
 	bool failed;     /* since it was up */
 	unsigned failed_dials;   /* in a row while up */

@@ -34,11 +34,10 @@ static void on_answer(void *user, uint8_t status)
 {
 	struct mt_uplink *u = user;
 
-	if (status == MT_STATUS_TYPE_NOT_SUPPORTED) {
-		u->tls.no_channel = true;
-	} else if (status != MT_STATUS_OK) {
-		return; /* on_closed follows */
-	}
+	/* Whatever the status, the server has let us in: that it has no channel for us, or has one
+	 * with somebody of the same identity behind the same address, is no reason to stay away.
+	 */
+	u->tls.no_channel = status != MT_STATUS_OK;
 	go_up(u);
 	mt_uplink_update(u);
 }

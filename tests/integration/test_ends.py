@@ -277,7 +277,6 @@ def test_server_killed_in_the_middle():
         stop.set()
 
 
-@over_tls
 def test_client_goes_and_target_never_reads():
     """What is left to deliver when the connection has gone is given up after a while: clients that
     come and go cannot pile up sockets and memory behind targets that never read."""
