@@ -4,7 +4,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #define ALERT_WARNING 1
@@ -288,12 +287,14 @@ int mt_tls_socket_take_control(struct mt_tls_socket *s)
 	return take_record(s, type, record, (size_t)got);
 }
 
-/* GnuTLS also says EAGAIN behind a message that it has dealt with, such as a KeyUpdate. */
+/* GnuTLS also says EAGAIN behind a message that it has dealt with, such as a KeyUpdate, and at an
+ * end within a record, of which no poller tells a second time.
+ */
 static bool has_input(const struct mt_tls_socket *s)
 {
-	int waiting = 0;
+	uint8_t byte;
 
-	return ioctl(s->fd, FIONREAD, &waiting) == 0 && waiting > 0;
+	return recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
 ssize_t mt_tls_socket_recv(struct mt_tls_socket *s, void *buf, size_t len)

@@ -359,6 +359,19 @@ static void test_stream_fin_without_close_notify_is_a_reset(void **state)
 }
 
 /* All of the peer's bytes are here: only our direction is cut. */
+/* The end comes with the rest of what has come of a record: the poller tells of both at once. */
+static void test_stream_fin_within_a_record_is_a_reset(void **state)
+{
+	static const uint8_t part[] = {23, 3, 3, 0x40, 0, 1, 2, 3, 4, 5, 6, 7, 8};
+	struct world w;
+
+	connect_both(&w, state);
+	assert_int_equal(write(w.fd[1], part, sizeof(part)), sizeof(part));
+	assert_int_equal(shutdown(w.fd[1], SHUT_WR), 0);
+	until(&w, &w.a.reset);
+	world_close(&w);
+}
+
 static void test_stream_reset_behind_fin_is_a_stop(void **state)
 {
 	const struct linger now = {.l_onoff = 1, .l_linger = 0};
@@ -474,6 +487,7 @@ int main(void)
 		cmocka_unit_test(test_stream_release_is_a_reset),
 		cmocka_unit_test(test_stream_release_behind_fin_delivers),
 		cmocka_unit_test(test_stream_fin_without_close_notify_is_a_reset),
+		cmocka_unit_test(test_stream_fin_within_a_record_is_a_reset),
 		cmocka_unit_test(test_stream_reset_behind_fin_is_a_stop),
 		cmocka_unit_test(test_stream_backpressure),
 		cmocka_unit_test(test_handshake_refused),
