@@ -70,16 +70,30 @@ static void on_farewell(struct mt_deadline *deadline)
 	mt_tls_front_end_session(s);
 }
 
+bool mt_session_has_channel(const struct mt_session *s)
+{
+	for (size_t i = 0; i < MT_SESSION_CHANNELS_MAX; i++) {
+		if (s->channels[i].channel != NULL) {
+			return true;
+		}
+	}
+	return false;
+}
+
 void mt_session_close(struct mt_session *s, enum mt_app_code code, const char *reason)
 {
 	if (!start_closing(s, code, reason)) {
 		return;
 	}
-	if (s->channel == NULL) {
+	if (!mt_session_has_channel(s)) {
 		close_carrier(s);
 		return;
 	}
-	mt_channel_closing(s->channel, code, reason);
+	for (size_t i = 0; i < MT_SESSION_CHANNELS_MAX; i++) {
+		if (s->channels[i].channel != NULL) {
+			mt_channel_closing(s->channels[i].channel, code, reason);
+		}
+	}
 	mt_deadline_set(&s->env->deadlines, &s->farewell, MT_SESSION_FAREWELL_MS);
 }
 
@@ -92,41 +106,54 @@ void mt_session_close_now(struct mt_session *s, enum mt_app_code code, const cha
 
 static void on_channel_end(void *user)
 {
-	struct mt_session *s = user;
-
-	s->channel = NULL;
+	((struct mt_session_channel *)user)->channel = NULL;
 }
 
 static void on_session_end(void *user, uint32_t session)
 {
-	struct mt_session *s = user;
+	struct mt_session *s = ((struct mt_session_channel *)user)->session;
 
 	if (s->relay != NULL) {
 		mt_relay_end_session(s->relay, session);
 	}
 }
 
+/* A place for one more; NULL when there are enough. */
+static struct mt_session_channel *free_channel(struct mt_session *s)
+{
+	size_t max = s->conn != NULL ? 1 : MT_SESSION_CHANNELS_MAX;
+
+	for (size_t i = 0; i < max; i++) {
+		if (s->channels[i].channel == NULL) {
+			s->channels[i].session = s;
+			return &s->channels[i];
+		}
+	}
+	return NULL;
+}
+
 static void on_channel(void *user, struct mt_stream *stream)
 {
 	struct mt_session *s = user;
+	struct mt_session_channel *slot = free_channel(s);
 	const struct mt_channel_events events = {
 		.on_end = on_channel_end,
 		.on_session_end = on_session_end,
-		.user = s,
+		.user = slot,
 	};
 	int64_t max_streams =
 		mt_settings_int(&s->env->snapshot->settings, MT_SET_QUIC_MAX_STREAMS_PER_CONN);
 
-	if (s->channel != NULL || mt_channel_open(&s->channel, s->env, stream,
-					  (uint32_t)max_streams, s->tunnels.trace, &events) < 0) {
+	if (slot == NULL || mt_channel_open(&slot->channel, s->env, stream, (uint32_t)max_streams,
+				    s->tunnels.trace, &events) < 0) {
 		mt_count(&s->env->counters->channel_errors, 1);
 		mt_channel_refuse(stream);
 		return;
 	}
 	if (s->env->draining) {
-		mt_channel_notice(s->channel, MT_NOTICE_DRAINING, MT_SESSION_DRAINING_TEXT);
+		mt_channel_notice(slot->channel, MT_NOTICE_DRAINING, MT_SESSION_DRAINING_TEXT);
 	}
-	mt_channel_read(s->channel);
+	mt_channel_read(slot->channel);
 }
 
 static void drop_account(struct mt_session *s)
@@ -402,17 +429,29 @@ void mt_session_observe(struct mt_session *s)
 {
 	struct mt_conn_info info;
 
+	uint64_t rtt_ns;
+
 	if (s->closing) {
 		return;
 	}
-	mt_conn_get_info(s->conn, &info);
-	mt_histogram_observe(&s->env->counters->rtt, &mt_histogram_times, info.smoothed_rtt_ns);
+	if (s->conn != NULL) {
+		mt_conn_get_info(s->conn, &info);
+		rtt_ns = info.smoothed_rtt_ns;
+	} else {
+		rtt_ns = (uint64_t)(mt_tls_front_rtt_ms(s) * 1e6);
+		if (rtt_ns == 0) { /* none of its connections knows */
+			return;
+		}
+	}
+	mt_histogram_observe(&s->env->counters->rtt, &mt_histogram_times, rtt_ns);
 }
 
 void mt_session_notify(struct mt_session *s, enum mt_notice code, const char *text)
 {
-	if (s->channel != NULL && !s->closing) {
-		mt_channel_notice(s->channel, code, text);
+	for (size_t i = 0; i < MT_SESSION_CHANNELS_MAX && !s->closing; i++) {
+		if (s->channels[i].channel != NULL) {
+			mt_channel_notice(s->channels[i].channel, code, text);
+		}
 	}
 }
 
@@ -452,7 +491,9 @@ void mt_session_free(struct mt_session *s)
 	drop_account(s);
 	mt_relay_free(s->relay);
 	mt_rate_unref(s->rate);
-	mt_channel_free(s->channel, MT_APP_NONE);
+	for (size_t i = 0; i < MT_SESSION_CHANNELS_MAX; i++) {
+		mt_channel_free(s->channels[i].channel, MT_APP_NONE);
+	}
 	if (s->conn != NULL) {
 		mt_conn_set_user(s->conn, NULL);
 	}

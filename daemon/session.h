@@ -26,6 +26,15 @@ struct mt_tls_front;
 struct mt_tls_visit;
 LIST_HEAD(mt_tls_visit_list, mt_tls_visit);
 
+/* A QUIC connection has one control channel. Over TLS several programs of one identity behind the
+ * same address are one session: each has its own.
+ */
+#define MT_SESSION_CHANNELS_MAX 8
+struct mt_session_channel {
+	struct mt_session *session;
+	struct mt_channel *channel; /* NULL: none */
+};
+
 struct mt_session {
 	LIST_ENTRY(mt_session) of_worker;
 	struct mt_env *env;
@@ -47,8 +56,8 @@ struct mt_session {
 	int64_t connected_at;         /* Unix seconds */
 	struct mt_tunnels tunnels;    /* its `trace` is the connection's trace id */
 	struct mt_relay *relay;       /* NULL before the first datagram */
-	struct mt_channel *channel;   /* NULL: none */
-	bool closing;                 /* nothing new is accepted */
+	struct mt_session_channel channels[MT_SESSION_CHANNELS_MAX];
+	bool closing; /* nothing new is accepted */
 	uint64_t close_code;
 	char close_reason[64];
 	struct mt_deadline farewell;
@@ -88,6 +97,8 @@ void mt_session_tick(struct mt_session *s, int64_t now);
 /* Takes the path's round-trip time into the worker's histogram. */
 void mt_session_observe(struct mt_session *s);
 void mt_session_notify(struct mt_session *s, enum mt_notice code, const char *text);
+/* Whether anybody can be told something. */
+bool mt_session_has_channel(const struct mt_session *s);
 /* Cuts the tunnels, says why on the control channel, then closes the connection. Repeated calls do
  * nothing. */
 void mt_session_close(struct mt_session *s, enum mt_app_code code, const char *reason);

@@ -173,7 +173,7 @@ void mt_worker_begin_stop(struct mt_worker *w)
 	mt_endpoint_set_draining(mt_worker_endpoint(w), true);
 	mt_tls_front_set_draining(w->tls);
 	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
-		farewells = farewells || s->channel != NULL;
+		farewells = farewells || mt_session_has_channel(s);
 		mt_session_close(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
 	}
 	if (LIST_EMPTY(&w->sessions)) {
