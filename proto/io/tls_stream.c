@@ -4,6 +4,8 @@
 #include "proto/wire/request.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -108,7 +110,18 @@ static void fill(struct mt_tls_stream *s)
 	}
 }
 
-/* Behind our own end, and with nobody to read it, what still comes is thrown away. */
+/* The peer has all of our bytes, and our end. */
+static bool is_delivered(const struct mt_tls_stream *s)
+{
+	int left = 0;
+
+	return ioctl(s->sock.fd, SIOCOUTQ, &left) == 0 && left == 0;
+}
+
+/* Behind our own end, and with nobody to read it, what still comes is thrown away: a reset would
+ * take away what has not been delivered. Afterwards it is what a peer that goes on sending has to
+ * learn.
+ */
 static void discard(struct mt_tls_stream *s)
 {
 	uint8_t scratch[MT_TLS_RECORD_MAX];
@@ -117,7 +130,9 @@ static void discard(struct mt_tls_stream *s)
 
 	while (s->can_read && !s->dead && taken < MT_TLS_RX_MAX) {
 		got = recv(s->sock.fd, scratch, sizeof(scratch), 0);
-		if (got > 0) {
+		if (got > 0 && s->open && is_delivered(s)) {
+			mt_tls_stream_close(s, true);
+		} else if (got > 0) {
 			taken += (size_t)got;
 		} else if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
 			s->can_read = errno == EINTR;

@@ -343,6 +343,29 @@ static void test_stream_release_behind_fin_delivers(void **state)
 	world_close(&w);
 }
 
+/* Our end has arrived, and nobody wants what the peer still sends: it learns of that at once. */
+static void test_stream_release_behind_fin_stops_the_peer(void **state)
+{
+	static const uint8_t more[1000];
+	struct world w;
+	uint64_t begin;
+
+	connect_both(&w, state);
+	mt_stream_send_fin(w.a.s);
+	mt_stream_release(w.a.s, 0);
+	w.a.s = NULL;
+	until(&w, &w.b.fin);
+	begin = uv_now(&w.loop);
+	while (!w.b.stopped) {
+		int err = mt_stream_send(w.b.s, more, sizeof(more));
+
+		assert_true(err == 0 || err == MT_E_CLOSED || err == MT_E_AGAIN);
+		(void)uv_run(&w.loop, UV_RUN_ONCE);
+	}
+	assert_true(uv_now(&w.loop) - begin < MT_TLS_LINGER_MS / 2);
+	world_close(&w);
+}
+
 static void test_stream_fin_without_close_notify_is_a_reset(void **state)
 {
 	struct world w;
@@ -486,6 +509,7 @@ int main(void)
 		cmocka_unit_test(test_stream_early_bytes_wait_for_the_handshake),
 		cmocka_unit_test(test_stream_release_is_a_reset),
 		cmocka_unit_test(test_stream_release_behind_fin_delivers),
+		cmocka_unit_test(test_stream_release_behind_fin_stops_the_peer),
 		cmocka_unit_test(test_stream_fin_without_close_notify_is_a_reset),
 		cmocka_unit_test(test_stream_fin_within_a_record_is_a_reset),
 		cmocka_unit_test(test_stream_reset_behind_fin_is_a_stop),
