@@ -54,6 +54,11 @@ void mt_account_count(struct mt_account *account, uint64_t received, uint64_t se
 	}
 }
 
+bool mt_account_has_quota(const struct mt_account *account)
+{
+	return atomic_load_explicit(&account->quota_stop, memory_order_relaxed) != UINT64_MAX;
+}
+
 bool mt_account_is_exhausted(const struct mt_account *account)
 {
 	uint64_t used = atomic_load_explicit(&account->bytes_received, memory_order_relaxed) +

@@ -49,6 +49,8 @@ void mt_account_unref(struct mt_account *account); /* any thread; NULL is allowe
 
 /* Any thread. Adds payload that has passed. */
 void mt_account_count(struct mt_account *account, uint64_t received, uint64_t sent);
+/* Whether there is one at all. */
+bool mt_account_has_quota(const struct mt_account *account);
 /* Whether the quota is used up. */
 bool mt_account_is_exhausted(const struct mt_account *account);
 /* A connection begins: false, and it is not counted, when there are as many as allowed. */

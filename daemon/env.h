@@ -15,8 +15,10 @@
 
 struct mt_resolver;
 struct mt_relay_io;
+struct mt_session;
 struct mt_tunnel;
 LIST_HEAD(mt_tunnel_list, mt_tunnel);
+LIST_HEAD(mt_watched_list, mt_session);
 
 /* What becomes of traffic that the snapshot does not allow any more. */
 enum mt_recheck {
@@ -41,8 +43,11 @@ struct mt_env {
 	uint64_t seed;                /* of hash tables */
 	bool draining;
 
-	struct mt_tunnel_list tunnels; /* all of them, with those whose connection has gone */
-	unsigned tunnels_open;         /* those with a complete request */
+	unsigned session_count;
+	struct mt_session *observed;    /* the next one to look at; NULL: from the first */
+	struct mt_watched_list watched; /* sessions that time may end soon, or that have a relay */
+	struct mt_tunnel_list tunnels;  /* all of them, with those whose connection has gone */
+	unsigned tunnels_open;          /* those with a complete request */
 	struct mt_deadline tunnel_sweep;
 	/* tunnels_open has come down to 0. */
 	void (*on_idle)(void *user);

@@ -213,6 +213,24 @@ static enum mt_app_code take_identity(struct mt_session *s, const uint8_t *finge
 	return MT_APP_NONE;
 }
 
+/* Most sessions have nothing that time could end soon: a hundred thousand of them must cost
+ * nothing. */
+static void watch(struct mt_session *s, int64_t now)
+{
+	bool wanted =
+		!s->closing &&
+		(s->relay != NULL ||
+			(s->expires_at != 0 && s->expires_at <= now + 2 * MT_SESSION_OBSERVE_S) ||
+			(s->account != NULL && mt_account_has_quota(s->account)));
+
+	if (wanted && !s->watched) {
+		LIST_INSERT_HEAD(&s->env->watched, s, of_watched);
+	} else if (!wanted && s->watched) {
+		LIST_REMOVE(s, of_watched);
+	}
+	s->watched = wanted;
+}
+
 static bool ensure_relay(struct mt_session *s)
 {
 	if (s->relay != NULL) {
@@ -224,6 +242,7 @@ static bool ensure_relay(struct mt_session *s)
 	}
 	mt_relay_meter_set_account(mt_relay_meter(s->relay), s->account);
 	mt_relay_meter_set_rate(mt_relay_meter(s->relay), s->rate);
+	watch(s, s->connected_at);
 	return true;
 }
 
@@ -285,7 +304,9 @@ struct mt_session *mt_session_new(
 	s->conn = conn;
 	/* The rules may have changed since the handshake; mt_session_recheck then ends it. */
 	(void)take_identity(s, mt_conn_fingerprint(conn));
+	watch(s, s->connected_at);
 	LIST_INSERT_HEAD(list, s, of_worker);
+	env->session_count++;
 	mt_conn_set_user(conn, s);
 	return s;
 }
@@ -303,7 +324,9 @@ struct mt_session *mt_session_new_tls(
 	s->serial = how->serial;
 	LIST_INIT(&s->visits);
 	(void)take_identity(s, how->fingerprint); /* as above */
+	watch(s, s->connected_at);
 	LIST_INSERT_HEAD(list, s, of_worker);
+	env->session_count++;
 	return s;
 }
 
@@ -400,6 +423,7 @@ void mt_session_recheck(struct mt_session *s, enum mt_recheck how)
 		mt_session_close(s, MT_APP_LIMIT, MT_SESSION_CROWDED_TEXT);
 		return;
 	}
+	watch(s, (int64_t)time(NULL));
 	ended = mt_tunnels_recheck(&s->tunnels, how);
 	if (s->relay != NULL) {
 		ended += mt_relay_recheck(s->relay, how);
@@ -425,12 +449,12 @@ void mt_session_tick(struct mt_session *s, int64_t now)
 	}
 }
 
-void mt_session_observe(struct mt_session *s)
+void mt_session_observe(struct mt_session *s, int64_t now)
 {
 	struct mt_conn_info info;
-
 	uint64_t rtt_ns;
 
+	watch(s, now);
 	if (s->closing) {
 		return;
 	}
@@ -497,6 +521,13 @@ void mt_session_free(struct mt_session *s)
 	if (s->conn != NULL) {
 		mt_conn_set_user(s->conn, NULL);
 	}
+	if (s->watched) {
+		LIST_REMOVE(s, of_watched);
+	}
+	if (env->observed == s) {
+		env->observed = LIST_NEXT(s, of_worker);
+	}
+	env->session_count--;
 	LIST_REMOVE(s, of_worker);
 	mt_mem_release(env->mem, s);
 }

@@ -37,6 +37,7 @@ struct mt_session_channel {
 
 struct mt_session {
 	LIST_ENTRY(mt_session) of_worker;
+	LIST_ENTRY(mt_session) of_watched;
 	struct mt_env *env;
 	struct mt_conn *conn;       /* NULL over TLS */
 	struct mt_tls_front *front; /* NULL over QUIC; so are those that follow */
@@ -57,6 +58,7 @@ struct mt_session {
 	struct mt_tunnels tunnels;    /* its `trace` is the connection's trace id */
 	struct mt_relay *relay;       /* NULL before the first datagram */
 	struct mt_session_channel channels[MT_SESSION_CHANNELS_MAX];
+	bool watched; /* stands in env->watched */
 	bool closing; /* nothing new is accepted */
 	uint64_t close_code;
 	char close_reason[64];
@@ -92,10 +94,14 @@ void mt_session_resume_relay(struct mt_session *s);
 /* Judges identity and targets by the snapshot in force. */
 void mt_session_recheck(struct mt_session *s, enum mt_recheck how);
 /* The same for what comes by itself with time: expiry and quota. Also brings the account up to
- * date. */
+ * date. To be called several times a second for those in env->watched: a session stands there while
+ * it has a relay or a quota, or expires soon.
+ */
 void mt_session_tick(struct mt_session *s, int64_t now);
-/* Takes the path's round-trip time into the worker's histogram. */
-void mt_session_observe(struct mt_session *s);
+/* Takes the path's round-trip time into the worker's histogram, and sees whether its expiry is
+ * near. To be called for every session at least once in MT_SESSION_OBSERVE_S. */
+#define MT_SESSION_OBSERVE_S 60
+void mt_session_observe(struct mt_session *s, int64_t now);
 void mt_session_notify(struct mt_session *s, enum mt_notice code, const char *text);
 /* Whether anybody can be told something. */
 bool mt_session_has_channel(const struct mt_session *s);

@@ -9,7 +9,8 @@
 #define STOP_TURN_MS 10
 /* Expiry and quota hold within this, and what tunnels and relays tell their accounts. */
 #define SESSION_TICK_MS 250
-#define OBSERVE_TICKS   4 /* once a second: what is measured by looking at it */
+#define OBSERVE_MS      1000 /* in which every session is looked at, unless there are too many */
+#define OBSERVE_MAX     1000 /* a tick; 200,000 sessions are through in less than a minute */
 
 static enum mt_recheck what_changed(
 	const struct mt_snapshot *before, const struct mt_snapshot *after)
@@ -110,24 +111,33 @@ static void observe_memory(struct mt_worker *w)
 		&w->env.counters->pool_used, mt_mem_used(w->env.mem), memory_order_relaxed);
 }
 
+/* A part of all sessions, the next ones each time: at most as many as a turn can afford. */
+static void observe_some(struct mt_worker *w, int64_t now)
+{
+	struct mt_session *s = w->env.observed != NULL ? w->env.observed : LIST_FIRST(&w->sessions);
+	unsigned count = w->env.session_count / (OBSERVE_MS / SESSION_TICK_MS) + 1;
+
+	count = count < OBSERVE_MAX ? count : OBSERVE_MAX;
+	for (; s != NULL && count > 0; count--) {
+		mt_session_observe(s, now);
+		s = LIST_NEXT(s, of_worker);
+	}
+	w->env.observed = s;
+}
+
 static void on_session_tick(struct mt_deadline *deadline)
 {
 	struct mt_worker *w =
 		(struct mt_worker *)((char *)deadline - offsetof(struct mt_worker, session_tick));
 	int64_t now = (int64_t)time(NULL);
-	bool observe = ++w->session_ticks % OBSERVE_TICKS == 0;
 	struct mt_session *next;
 
-	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
-		next = LIST_NEXT(s, of_worker);
-		if (observe) {
-			mt_session_observe(s);
-		}
+	for (struct mt_session *s = LIST_FIRST(&w->env.watched); s != NULL; s = next) {
+		next = LIST_NEXT(s, of_watched);
 		mt_session_tick(s, now);
 	}
-	if (observe || LIST_EMPTY(&w->sessions)) {
-		observe_memory(w);
-	}
+	observe_some(w, now);
+	observe_memory(w);
 	if (!LIST_EMPTY(&w->sessions)) {
 		mt_deadline_set(&w->env.deadlines, &w->session_tick, SESSION_TICK_MS);
 	}

@@ -29,7 +29,6 @@ struct mt_worker {
 	unsigned socket_count;
 	struct mt_session_list sessions;
 	struct mt_deadline session_tick;
-	unsigned session_ticks;
 	uv_loop_t loop;
 	uv_poll_t letters; /* on the mailbox */
 	uv_prepare_t turn_end;
