@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -243,9 +244,15 @@ static void test_want_is_bounded(void **state)
 
 static void test_a_name_is_resolved(void **state)
 {
+	struct addrinfo *found = NULL;
 	struct world w;
 	struct mt_stream *s;
 
+	/* A bare system, without /etc/hosts, does not know it. */
+	if (getaddrinfo("localhost", NULL, NULL, &found) != 0) {
+		skip();
+	}
+	freeaddrinfo(found);
 	world_open(&w, state);
 	open_pool(&w, "localhost"); /* perhaps ::1 first, where nobody listens */
 	mt_tls_pool_want(w.pool, 1);
