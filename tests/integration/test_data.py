@@ -372,7 +372,10 @@ class Terminal:
     """A program in a terminal of its own, of some size."""
 
     def __init__(self, args, lines, columns):
-        self.master, slave = pty.openpty()
+        try:
+            self.master, slave = pty.openpty()
+        except OSError as error:
+            raise Skip(f"no terminals here: {error}") from None
         self.resize(lines, columns)
         self.before = termios.tcgetattr(slave)
         self.slave = slave

@@ -12,7 +12,7 @@ import urllib.parse
 import urllib.request
 
 import socks
-from harness import ROOT, SLOW, TIMEOUT, Process, Server, need, run, wait_until
+from harness import ROOT, SLOW, TIMEOUT, Process, Server, alone, need, run, wait_until
 from targets import EchoTarget, UdpTarget, receive_exactly
 
 MONITORING = os.path.join(ROOT, "web", "monitoring")
@@ -148,6 +148,7 @@ def counters(text):
             yield from (f"{name}_count", f"{name}_bucket", f"{name}_sum")
 
 
+@alone
 def test_scraped_under_load():
     """1,000 tunnels come and go while it is scraped: the sums are right and never go back, every
     query of the Grafana dashboard has data, and no alert is raised for nothing."""

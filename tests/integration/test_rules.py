@@ -7,7 +7,7 @@ import sqlite3
 import time
 
 import socks
-from harness import SLOW, Server, Skip, run, wait_until
+from harness import SLOW, Server, Skip, alone, run, wait_until
 from targets import TcpTarget, UdpTarget, echo, receive_exactly
 
 HOSTS = """127.0.0.1 localhost www.example.test mail.example.test a.b.example.test example.test
@@ -380,6 +380,7 @@ def test_test_says_which_rule():
         assert "revoked" in server.ctl("access", "test", "guest", "tcp", "127.0.0.1:1").stderr
 
 
+@alone
 def test_many_clients_and_rules():
     """10,000 clients and 1,000 rules: a start under a second, `client add` under 50 ms."""
     with Server() as server, TcpTarget(echo) as target:

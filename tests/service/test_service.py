@@ -120,9 +120,14 @@ def test_traffic_over_tls():
         raise Skip("this client knows QUIC only")
     with Installed() as server:
         full_test(server, server.client(args=("--transport", "tls")))
-        text = server.ctl("doctor", check=False).stdout + server.ctl("status").stdout
-        reads("\n".join(l for l in text.splitlines() if "kernel" in l.lower()),
-              r"(?i)kernel TLS.*(active|in use)")
+        facts = server.status()["tls"]
+        print(f"      {facts}")
+        assert facts["records"] == "kernel", facts
+        assert server.metrics()["mytunnel_tls_records_connections_total"] > 0
+        wait_until(lambda: server.status()["tls"]["kernel_active"] > 0, what="kernel TLS")
+        doctor = server.ctl("doctor", check=False).stdout
+        reads("\n".join(line for line in doctor.splitlines() if "kernel TLS" in line),
+              "the kernel makes them")
 
 
 def test_every_part_under_the_filter():
