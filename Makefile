@@ -357,6 +357,9 @@ uninstall:
 
 ## dist       build/mytunnel-VERSION.tar.gz from the last commit
 dist:
+	@top=$$(git rev-parse --show-toplevel 2>/dev/null); [ "$$top" = "$$(pwd -P)" ] || { echo \
+		"make dist: this folder is no git checkout, and a release is what git has at HEAD; run it" \
+		"in a clone of the repository" >&2; exit 1; }
 	mkdir -p build
 	git archive --prefix=mytunnel-$(VERSION)/ -o build/mytunnel-$(VERSION).tar.gz HEAD
 

@@ -36,6 +36,8 @@ struct mt_ctl_verb {
 /* All verbs; `*count` of them. */
 const struct mt_ctl_verb *mt_ctl_verbs(size_t *count);
 
+/* From now on failures are told as JSON on standard output too. */
+void mt_ctl_tell_json(void);
 /* Prints "mytunnelctl: ..." on standard error and returns `status`. */
 int mt_ctl_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Asks before something destructive: true on --yes or a "y" on the terminal; otherwise says why

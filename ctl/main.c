@@ -165,6 +165,7 @@ static int take_options(struct mt_ctl *ctl, int *argc, char **argv)
 			}
 		} else if (strcmp(argv[i], "--json") == 0) {
 			ctl->json = true;
+			mt_ctl_tell_json();
 		} else if (strcmp(argv[i], "--yes") == 0 || strcmp(argv[i], "-y") == 0) {
 			ctl->yes = true;
 		} else if (strcmp(argv[i], "--socket") == 0) {

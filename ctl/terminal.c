@@ -2,6 +2,8 @@
 #include "ctl/ctl.h"
 #include "proto/wire/encode.h"
 
+#include "proto/wire/message.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,15 +11,42 @@
 #include <string.h>
 #include <unistd.h>
 
+#define MESSAGE_MAX 1024
+
+/* Set once, while the options are read. */
+static bool tells_json;
+
+void mt_ctl_tell_json(void)
+{
+	tells_json = true;
+}
+
+static const char *code_of(int status)
+{
+	switch (status) {
+	case CTL_USAGE: return "usage";
+	case CTL_UNREACHABLE: return "unreachable";
+	default: return "failed";
+	}
+}
+
 int mt_ctl_fail(int status, const char *format, ...)
 {
+	char message[MESSAGE_MAX];
 	va_list args;
 
-	fputs("mytunnelctl: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	(void)vsnprintf(message, sizeof(message), format, args); /* for people: cut when too long */
 	va_end(args);
-	fputc('\n', stderr);
+	if (tells_json) {
+		char *line = mt_message_format_error(code_of(status), message, "");
+
+		if (line != NULL) {
+			fputs(line, stdout);
+			free(line);
+		}
+	}
+	fprintf(stderr, "mytunnelctl: %s\n", message);
 	return status;
 }
 

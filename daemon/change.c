@@ -172,11 +172,15 @@ static int make(struct mt_appliance *a, struct mt_publication *p, struct mt_move
 	if (moves) {
 		rv = mt_appliance_swap_web(a, &change->next, why, why_cap);
 		if (rv != 0) {
+			(void)snprintf(next, next_cap, "mytunnelctl describe metrics.bind_addr");
 			goto out;
 		}
 	}
 	if (kind == KIND_STORED) {
 		rv = store_change(a, change, why, why_cap);
+		if (rv != 0) {
+			(void)snprintf(next, next_cap, "mytunnelctl doctor");
+		}
 	}
 	if (rv != 0 && moves && mt_appliance_swap_web(a, &a->settings, lost, sizeof(lost)) != 0) {
 		mt_log(MT_LOG_ERROR, "http_failed", MT_LOG_TEXT("problem", lost));

@@ -105,12 +105,27 @@ static json_t *added_json(struct mt_appliance *a, const struct mt_store_client *
 		"warnings", warnings);
 }
 
-static void refuse(struct mt_reply *reply, int rv, const char *why)
+static void refuse(struct mt_reply *reply, int rv, const char *why, const char *next)
 {
 	char message[MT_WHY_MAX + 64];
 
 	(void)snprintf(message, sizeof(message), "%s; no client was added", why);
-	mt_reply_failure(reply, rv, message, "mytunnelctl client add --help");
+	mt_reply_failure(reply, rv, message, next);
+}
+
+/* What helps after the store has refused a new client. */
+static void advise(struct mt_appliance *a, int rv, const char *name, char *next, size_t next_cap)
+{
+	struct mt_store_client other;
+
+	if (rv != MT_E_EXISTS) {
+		(void)snprintf(next, next_cap, "mytunnelctl doctor");
+	} else if (mt_store_client_get(a->store, name, &other) != 0) {
+		(void)snprintf(next, next_cap, "mytunnelctl client list");
+	} else {
+		(void)snprintf(next, next_cap, "mytunnelctl client %s %s",
+			other.revoked_at != 0 ? "remove" : "show", name);
+	}
 }
 
 void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
@@ -124,13 +139,15 @@ void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 	char uri[MT_PROFILE_MAX];
 	char warning[512];
 	char why[MT_WHY_MAX];
+	char next[128] = "mytunnelctl client add --help";
 	json_t *result;
 	int rv;
 
 	if (name == NULL || mt_name_check(name) != 0) {
 		refuse(reply, MT_E_MALFORMED,
 			"a name has 1 to 64 letters, digits, '.', '_', '-' or '@', and starts with "
-			"neither '.' nor '-'");
+			"neither '.' nor '-'",
+			"mytunnelctl client add --help");
 		return;
 	}
 	rv = mt_client_limits_apply(&limits, NULL, args, (int64_t)time(NULL), why, sizeof(why));
@@ -145,12 +162,13 @@ void mt_verb_client_add(struct mt_appliance *a, json_t *args, struct mt_reply *r
 		rv = mt_store_client_add(a->store, name, fingerprint, &limits, &client);
 		if (rv != 0) {
 			(void)snprintf(why, sizeof(why), "%s", mt_store_error(a->store));
+			advise(a, rv, name, next, sizeof(next));
 		}
 	}
 	mt_profile_deinit(&profile);
 	if (rv != 0) {
 		mt_wipe(uri, sizeof(uri));
-		refuse(reply, rv, why);
+		refuse(reply, rv, why, next);
 		return;
 	}
 	mt_log(MT_LOG_INFO, "client_added", MT_LOG_TEXT("client", name));

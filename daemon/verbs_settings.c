@@ -10,12 +10,15 @@ static void unknown_key(struct mt_reply *reply, const char *key)
 {
 	const char *near = mt_setting_suggest(key);
 	char message[MT_WHY_MAX];
+	char next[128];
 
 	(void)snprintf(message, sizeof(message),
 		"there is no setting '%.128s'%s%s%s; nothing was changed", key,
 		near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
 		near != NULL ? "'?" : "");
-	mt_reply_error(reply, "not_found", message, "mytunnelctl describe");
+	(void)snprintf(next, sizeof(next), "mytunnelctl describe%s%s", near != NULL ? " " : "",
+		near != NULL ? near : "");
+	mt_reply_error(reply, "not_found", message, next);
 }
 
 static json_t *value_json(const struct mt_appliance *a, const struct mt_setting *s)
@@ -251,6 +254,7 @@ void mt_verb_set(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 	struct mt_change change = {.next = a->settings};
 	char why[MT_WHY_MAX];
 	char message[MT_WHY_MAX + 32];
+	char next[128];
 	const char *key;
 	json_t *value;
 
@@ -277,7 +281,8 @@ void mt_verb_set(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 			s, json_string_value(value), change.next.text[s->id], why, sizeof(why));
 		if (rv != 0) {
 			(void)snprintf(message, sizeof(message), "%s; nothing was changed", why);
-			mt_reply_failure(reply, rv, message, "mytunnelctl describe");
+			(void)snprintf(next, sizeof(next), "mytunnelctl describe %s", s->key);
+			mt_reply_failure(reply, rv, message, next);
 			return;
 		}
 		change.named[s->id] = true;

@@ -23,6 +23,38 @@ def test_versions_and_help():
     assert done.returncode == 2 and "mytunnel: " in done.stderr.splitlines()[0], done
 
 
+def test_errors_as_json():
+    """With --json whatever fails is an object with an error, on standard output, too."""
+    def error(done, status, code):
+        assert done.returncode == status, done
+        answer = json.loads(done.stdout)
+        assert answer["schema"] == 1 and answer["ok"] is False, answer
+        assert answer["error"]["code"] == code and answer["error"]["message"], answer
+        assert answer["error"]["message"] in done.stderr, done
+        return answer["error"]["next"]
+
+    ctl = program("mytunnelctl")
+    for words in (["frobnicate"], ["set", "quic.max_connections"], ["--no-such-option"],
+                  ["client", "set", "x", "--speed", "1"], ["audit", "--limit", "0"]):
+        error(run([ctl, "--json", *words], check=False), 2, "usage")
+    error(run([ctl, "--json", "--socket", "/nonexistent/s", "status"], check=False), 3,
+          "unreachable")
+    with Server() as server:
+        def refused(*words):
+            return server.ctl("--json", *words, check=False)
+
+        server.enrol("ann")
+        assert error(refused("client", "add", "ann"), 1, "exists") == "mytunnelctl client show ann"
+        server.ctl("--yes", "client", "revoke", "ann")
+        assert error(refused("client", "add", "ann"), 1, "exists") == \
+            "mytunnelctl client remove ann"
+        assert error(refused("set", "logging.level", "loud"), 1, "invalid") == \
+            "mytunnelctl describe logging.level"
+        assert error(refused("set", "loging.level", "info"), 1, "not_found") == \
+            "mytunnelctl describe logging.level"
+        assert error(refused("client", "remove", "ann"), 1, "failed") == "", "it asks first"
+
+
 def test_status():
     """The fields that scripts rely on."""
     with Server() as server:
