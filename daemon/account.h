@@ -14,6 +14,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What of a client's limits an account is held to: small, since every publication copies all. */
+struct mt_account_limits {
+	int64_t rate_bits;
+	int64_t quota_bytes;
+	int64_t max_connections;
+	enum mt_quota_period quota_period;
+};
+
 struct mt_account {
 	struct mt_bucket from_client;
 	struct mt_bucket to_client;
@@ -30,13 +38,13 @@ struct mt_account {
 	/* The control thread's own (daemon/accounts.h). */
 	uint8_t fingerprint[MT_FINGERPRINT_LEN];
 	int64_t client_id;
-	struct mt_store_limits limits;
+	struct mt_account_limits limits;
 	int64_t period_start;
 	uint64_t period_origin; /* the sum of both totals when the period began */
 	struct mt_store_usage stored;
 	bool quota_told;
 	/* What the last publication that knew the client says of it; holds once it is committed. */
-	struct mt_store_limits next_limits;
+	struct mt_account_limits next_limits;
 	int64_t next_id;
 	unsigned round;
 	bool live; /* of a publication that was committed */

@@ -125,13 +125,13 @@ static void begin_period(struct mt_account *a, int64_t now)
 }
 
 /* Another kind of quota, or the first one, counts from now on. */
-static bool is_fresh(const struct mt_account *a, const struct mt_store_limits *limits)
+static bool is_fresh(const struct mt_account *a, const struct mt_account_limits *limits)
 {
 	return (a->limits.quota_bytes == 0) != (limits->quota_bytes == 0) ||
 	       a->limits.quota_period != limits->quota_period;
 }
 
-static void set_limits(struct mt_account *a, const struct mt_store_limits *limits, int64_t now)
+static void set_limits(struct mt_account *a, const struct mt_account_limits *limits, int64_t now)
 {
 	bool fresh = is_fresh(a, limits);
 
@@ -149,6 +149,14 @@ static void set_limits(struct mt_account *a, const struct mt_store_limits *limit
 
 /* ---- publications ---- */
 
+static struct mt_account_limits limits_of(const struct mt_store_client *client)
+{
+	return (struct mt_account_limits){.rate_bits = client->limits.rate_bits,
+		.quota_bytes = client->limits.quota_bytes,
+		.max_connections = client->limits.max_connections,
+		.quota_period = client->limits.quota_period};
+}
+
 /* What the store says of one that nobody uses yet. */
 static void fill(struct mt_account *a, const struct mt_store_client *client, int64_t now)
 {
@@ -164,7 +172,7 @@ static void fill(struct mt_account *a, const struct mt_store_client *client, int
 	}
 	a->stored = *u;
 	/* The quota goes on where it was; the tick begins a new period when it is due. */
-	a->limits = client->limits;
+	a->limits = limits_of(client);
 	a->period_start = u->period_start;
 	a->period_origin = (uint64_t)u->period_bytes < sum ? sum - (uint64_t)u->period_bytes : 0;
 	if (a->period_start == 0) {
@@ -200,7 +208,7 @@ int mt_accounts_take(
 		fill(a, client, now); /* also when it is left over from one that was dropped */
 	}
 	a->next_id = client->id;
-	a->next_limits = client->limits;
+	a->next_limits = limits_of(client);
 	a->round = t->round;
 	*out = mt_account_ref(a);
 	return 0;

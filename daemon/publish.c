@@ -124,7 +124,7 @@ int mt_publish_snapshot(struct mt_snapshot **out, struct mt_store *store,
 	}
 	s->host_addr_count = host_count;
 	mt_accounts_begin(accounts);
-	rv = mt_store_client_each(store, add_client, &g);
+	rv = mt_store_client_scan(store, add_client, &g);
 	if (rv != 0) {
 		goto out;
 	}

@@ -102,7 +102,10 @@ int mt_store_client_revoke(
 /* Forgets a client, whose name and key are free again; `out` is what it was. MT_E_NOT_FOUND. */
 int mt_store_client_remove(
 	struct mt_store *store, const char *name, struct mt_store_client *out) MT_MUST_CHECK;
-/* Calls `fn` for each, by name; stops at its first non-zero result and returns that. */
+/* Calls `fn` for each, in any order; stops at its first non-zero result and returns that. */
+int mt_store_client_scan(struct mt_store *store,
+	int (*fn)(const struct mt_store_client *client, void *user), void *user) MT_MUST_CHECK;
+/* The same by name, which costs more. */
 int mt_store_client_each(struct mt_store *store,
 	int (*fn)(const struct mt_store_client *client, void *user), void *user) MT_MUST_CHECK;
 

@@ -405,7 +405,7 @@ int mt_store_client_remove(struct mt_store *store, const char *name, struct mt_s
 	return err;
 }
 
-int mt_store_client_each(struct mt_store *store,
+static int each(struct mt_store *store, enum mt_store_query query,
 	int (*fn)(const struct mt_store_client *client, void *user), void *user)
 {
 	sqlite3_stmt *statement = NULL;
@@ -413,7 +413,7 @@ int mt_store_client_each(struct mt_store *store,
 	int rc = SQLITE_DONE;
 	int err;
 
-	err = mt_store_query(store, MT_QUERY_CLIENTS, &statement);
+	err = mt_store_query(store, query, &statement);
 	while (err == 0 && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
 		err = read_row(store, statement, &client);
 		if (err == 0) {
@@ -425,4 +425,16 @@ int mt_store_client_each(struct mt_store *store,
 	}
 	mt_store_done(statement);
 	return err;
+}
+
+int mt_store_client_scan(struct mt_store *store,
+	int (*fn)(const struct mt_store_client *client, void *user), void *user)
+{
+	return each(store, MT_QUERY_CLIENTS_SCAN, fn, user);
+}
+
+int mt_store_client_each(struct mt_store *store,
+	int (*fn)(const struct mt_store_client *client, void *user), void *user)
+{
+	return each(store, MT_QUERY_CLIENTS, fn, user);
 }

@@ -28,6 +28,7 @@ static const char *const query_text[MT_QUERY_COUNT] = {
 		"UPDATE client SET revoked_at = ?2 WHERE name = ?1 AND revoked_at = 0",
 	[MT_QUERY_CLIENT_REMOVE] = "DELETE FROM client WHERE name = ?1",
 	[MT_QUERY_CLIENTS] = CLIENT_COLUMNS "ORDER BY name",
+	[MT_QUERY_CLIENTS_SCAN] = CLIENT_COLUMNS,
 	[MT_QUERY_CLIENT_ENABLE] = "UPDATE client SET disabled_at = ?2 WHERE name = ?1",
 	[MT_QUERY_CLIENT_LIMITS] =
 		"UPDATE client SET expires_at = ?2, rate_bits = ?3, quota_bytes = ?4, "
