@@ -65,8 +65,11 @@ void mt_access_log_connection(const struct mt_env *env, const char *event, uint6
 	if (!env->snapshot->log_access && !mt_log_enabled(MT_LOG_DEBUG)) {
 		return;
 	}
-	add(&r, MT_LOG_TEXT("trace", mt_trace_format_connection(r.trace, trace)));
+	if (trace != 0) {
+		add(&r, MT_LOG_TEXT("trace", mt_trace_format_connection(r.trace, trace)));
+	}
 	add(&r, MT_LOG_TEXT("client", client));
+	add(&r, MT_LOG_TEXT("transport", trace != 0 ? "quic" : "tls"));
 	add(&r, MT_LOG_TEXT("peer", mt_addr_format(peer, r.address, sizeof(r.address))));
 	if (reason[0] != '\0') {
 		add(&r, MT_LOG_TEXT("reason", reason));

@@ -17,7 +17,8 @@ struct mt_access_end {
 	const char *reason; /* a few lower-case words */
 };
 
-/* A connection has come or gone: "connected", "disconnected". Both reasons may be empty. */
+/* A connection has come or gone: "connected", "disconnected". `trace` is 0 over TLS, where each
+ * tunnel has its own. Both reasons may be empty. */
 void mt_access_log_connection(const struct mt_env *env, const char *event, uint64_t trace,
 	const char *client, const struct mt_addr *peer, const char *reason, const char *detail);
 /* A tunnel that was open. */

@@ -289,7 +289,6 @@ static struct mt_session *new_session(struct mt_env *env)
 	mt_tunnels_init(&s->tunnels, env, s->client, on_channel, s);
 	s->tunnels.on_udp = on_udp_stream;
 	s->tunnels.rate = s->rate;
-	s->tunnels.trace = new_trace();
 	return s;
 }
 
@@ -302,6 +301,7 @@ struct mt_session *mt_session_new(
 		return NULL;
 	}
 	s->conn = conn;
+	s->tunnels.trace = new_trace(); /* over TLS each tunnel has its own */
 	/* The rules may have changed since the handshake; mt_session_recheck then ends it. */
 	(void)take_identity(s, mt_conn_fingerprint(conn));
 	watch(s, s->connected_at);
@@ -491,6 +491,7 @@ void mt_session_get_row(struct mt_session *s, struct mt_connection_row *row, uns
 	if (s->conn != NULL) {
 		mt_conn_get_info(s->conn, &info);
 		row->congestion_control = info.congestion_control;
+		row->trace = s->tunnels.trace;
 		row->rtt_ms = (double)info.smoothed_rtt_ns / 1e6;
 		row->streams = info.streams;
 	} else {

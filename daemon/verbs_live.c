@@ -3,6 +3,7 @@
 #include "daemon/verbs.h"
 #include "daemon/worker.h"
 #include "proto/wire/message.h"
+#include "proto/wire/trace.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -88,15 +89,20 @@ static void gather(struct mt_worker *w, unsigned index, void *user)
 static json_t *row_json(const struct mt_connection_row *row)
 {
 	char peer[MT_ADDR_TEXT_MAX];
+	char trace[MT_TRACE_TEXT_MAX] = "";
 
-	return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:s, s:I, s:I, s:i, s:i}", "id",
+	if (row->trace != 0) {
+		(void)mt_trace_format_connection(trace, row->trace); /* returns `trace` */
+	}
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:s, s:I, s:I, s:i, s:i}", "id",
 		row->id, "client", row->client, "peer",
 		mt_addr_format(&row->peer, peer, sizeof(peer)), "transport",
-		row->is_tls ? "tls" : "quic", "worker", (int)row->worker, "connected_at",
-		(json_int_t)row->connected_at, "rtt_ms", row->rtt_ms, "congestion_control",
-		row->is_tls ? "kernel" : mt_cc_text(row->congestion_control), "bytes_received",
-		(json_int_t)row->bytes_received, "bytes_sent", (json_int_t)row->bytes_sent,
-		"streams", (int)row->streams, "udp_flows", (int)row->udp_flows);
+		row->is_tls ? "tls" : "quic", "trace", trace, "worker", (int)row->worker,
+		"connected_at", (json_int_t)row->connected_at, "rtt_ms", row->rtt_ms,
+		"congestion_control", row->is_tls ? "kernel" : mt_cc_text(row->congestion_control),
+		"bytes_received", (json_int_t)row->bytes_received, "bytes_sent",
+		(json_int_t)row->bytes_sent, "streams", (int)row->streams, "udp_flows",
+		(int)row->udp_flows);
 }
 
 /* What a row is sorted by, beside the row itself. */

@@ -68,7 +68,8 @@ struct mt_connection_row {
 	char id[24];                  /* "WORKER-SERIAL" */
 	char client[MT_NAME_MAX + 1]; /* empty without identity */
 	struct mt_addr peer;
-	bool is_tls; /* over TCP; congestion control is the kernel's then */
+	bool is_tls;    /* over TCP; congestion control is the kernel's then */
+	uint64_t trace; /* of its tunnels' trace ids; 0 over TCP, where each has its own */
 	unsigned worker;
 	int64_t connected_at; /* Unix seconds */
 	double rtt_ms;
