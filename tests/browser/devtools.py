@@ -182,7 +182,7 @@ class Browser:
         return answer["result"]
 
     def page(self, width=1280, height=900, dark=False, mobile=False):
-        target = self.command("Target.createTarget", url="about:blank")["targetId"]
+        target = self.command("Target.createTarget", url="about:blank", newWindow=True)["targetId"]
         session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
         with self.changed:

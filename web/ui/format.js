@@ -23,7 +23,6 @@ export const bitsParts = (bytesPerSecond) =>
 
 export const bits = (bytesPerSecond) => bitsParts(bytesPerSecond).join(" ").trim();
 export const bytes = (value) => joined(value, "B");
-export const perSecond = (value) => (value == null ? DASH : `${scaled(value, "").join("")}/s`);
 
 // For the marks of an axis: without zeros that say nothing.
 export const plain = (text) => text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
@@ -31,6 +30,8 @@ export const plain = (text) => text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(
 export function count(value) {
 	return value == null ? DASH : Math.round(value).toLocaleString("en-GB");
 }
+
+export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
 
 export function milliseconds(value) {
 	if (value == null) {

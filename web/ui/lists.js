@@ -143,7 +143,7 @@ export class Events {
 	}
 
 	missed(count) {
-		this.put(Date.now() / 1000, `${format.count(count)} events left out`, "warn", make("span"));
+		this.put(Date.now() / 1000, `${format.counted(count, "event")} left out`, "warn", make("span"));
 	}
 
 	put(seconds, what, level, about) {
@@ -181,6 +181,6 @@ export function showWorkers(sample) {
 		gauge.firstElementChild.style.width = `${Math.min(100, Math.round(share * 100))}%`;
 		gauge.dataset.level = share > 0.9 ? "bad" : share > 0.7 ? "warn" : "";
 		setText(value, format.percent(Math.round(share * 100) / 100));
-		setText(rest, `${format.count(sample.worker_connections?.[i])} connections`);
+		setText(rest, format.counted(sample.worker_connections?.[i], "connection"));
 	});
 }

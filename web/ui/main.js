@@ -11,6 +11,7 @@ const LOOK_MS = 5000; // at what is not pushed
 const LOOK_SOON_MS = 600; // after an event that says that it has changed
 const CERTIFICATE_WARN_DAYS = 14;
 const CERTIFICATE_BAD_DAYS = 3;
+const SHORT_SECONDS = 300; // a young server's record fills no longer span
 const STATES = { running: "", starting: "warn", draining: "warn", drained: "warn", degraded: "bad" };
 
 const model = new Model();
@@ -54,7 +55,7 @@ function showNow() {
 
 	tile("rtt", format.milliseconds(now.rtt_ms).split(" "), `loss ${format.percent(now.loss)}`, now.rtt_ms);
 	tile("failures", [format.count(sum(handshakes) + sum(dials))],
-		`${format.count(sum(handshakes))} handshakes, ${format.count(sum(dials))} dials`, sum(handshakes) + sum(dials));
+		`${format.counted(sum(handshakes), "handshake")}, ${format.counted(sum(dials), "dial")}`, sum(handshakes) + sum(dials));
 	if (isNews("reasons", [handshakes, dials])) {
 		showReasons([["Handshakes", handshakes], ["Dials to targets", dials]]);
 	}
@@ -72,7 +73,7 @@ function showTraffic() {
 	tile("down", format.bitsParts(now.sent_bytes_per_second), `${format.bytes(traffic.bytes_sent)} in all`, traffic.bytes_sent);
 	tile("up", format.bitsParts(now.received_bytes_per_second), `${format.bytes(traffic.bytes_received)} in all`, traffic.bytes_received);
 	tile("connections", [format.count(now.connections)],
-		`${format.count(now.tunnels)} tunnels, ${format.count(connections.total)} since start`, now.connections);
+		`${format.counted(now.tunnels, "tunnel")}, ${format.count(connections.total)} since start`, now.connections);
 	$('[data-tile="connections"]').dataset.total = connections.total;
 	$('[data-tile="connections"]').dataset.tunnels = tunnels.opened;
 }
@@ -98,7 +99,7 @@ function showStatus() {
 	setText($("#facts"), [
 		`version ${format.clean(status.version, 40)}`,
 		`up ${format.duration(status.uptime_seconds)}`,
-		`${format.count(status.workers)} workers`,
+		format.counted(status.workers, "worker"),
 		...status.listeners.map((l) => `${format.clean(l.protocol, 10)} ${format.clean(l.address, 60)}`).slice(0, 6),
 	].join("  ·  "));
 	const notices = [...status.warnings];
@@ -142,7 +143,11 @@ function lookAfter(ms) {
 
 async function loadHistory() {
 	try {
+		const first = model.startedAt === null;
 		model.load(await get("/stats"));
+		if (first && model.seconds() < SHORT_SECONDS) {
+			charts.show(SHORT_SECONDS);
+		}
 		showNow();
 	} catch (error) {
 		console.debug(error.message); // the next hello asks again

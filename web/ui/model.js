@@ -84,6 +84,11 @@ export class Model {
 		return this.steps.length > 0 ? this.steps[this.steps.length - 1].time : 0;
 	}
 
+	// How far back it reaches.
+	seconds() {
+		return this.steps.length * STEP;
+	}
+
 	// Takes a sample; returns whether it is news.
 	add(raw) {
 		const time = raw.time_ms / 1000;
