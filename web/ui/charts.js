@@ -7,6 +7,9 @@ import * as format from "/ui/format.js";
 import { sumOf } from "/ui/model.js";
 
 const LINES_OF_WORKERS = 4;
+// What may lie between two marks of an axis.
+const SECONDS = [15, 30, 60, 120, 180, 300, 600, 900, 1200, 1800];
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
 
 function workerLines(count) {
 	if (count <= LINES_OF_WORKERS) {
@@ -125,8 +128,8 @@ class Chart {
 				y: { range: (_, low, high) => [0, Math.max(high ?? 0, kind.floor) * 1.08] },
 			},
 			axes: [
-				{ ...axis, space: 70, size: 26, values: (_, ticks) => ticks.map((tick) => format.clock(tick, tick % 60 !== 0)) },
-				{ ...axis, size: 78, space: 34, incrs: kind.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5] : undefined,
+				{ ...axis, space: 64, size: 26, incrs: SECONDS, values: (_, ticks) => ticks.map((tick) => format.clock(tick, tick % 60 !== 0)) },
+				{ ...axis, size: 78, space: 34, incrs: kind.whole ? WHOLE : undefined,
 					values: (_, ticks) => ticks.map((tick) => format.plain(kind.text(tick))) },
 			],
 			series: [{}, ...lines.map((line) => ({

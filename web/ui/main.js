@@ -8,6 +8,8 @@ import { Clients, Events, showReasons, showWorkers } from "/ui/lists.js";
 import { Model } from "/ui/model.js";
 
 const LOOK_MS = 5000; // at what is not pushed
+const RECORD_MS = 60000; // the server's own record of the last hour
+const RECORD_SOON_MS = 12000; // the step that was under way when the page was opened
 const LOOK_SOON_MS = 600; // after an event that says that it has changed
 const CERTIFICATE_WARN_DAYS = 14;
 const CERTIFICATE_BAD_DAYS = 3;
@@ -20,6 +22,7 @@ const clients = new Clients(() => look());
 const events = new Events();
 const shown = new Map();
 let status = null;
+let record = null;
 let timer = null;
 let looking = false;
 let again = false;
@@ -141,7 +144,12 @@ function lookAfter(ms) {
 	timer = setTimeout(() => (document.hidden ? lookAfter(LOOK_MS) : look()), ms);
 }
 
-async function loadHistory() {
+async function loadHistory(nextMs) {
+	clearTimeout(record);
+	record = setTimeout(() => loadHistory(RECORD_MS), nextMs);
+	if (document.hidden && model.now !== null) {
+		return;
+	}
 	try {
 		const first = model.startedAt === null;
 		model.load(await get("/stats"));
@@ -176,7 +184,7 @@ new Feed({
 	state: showState,
 	hello(data) {
 		events.begin(data.started_at);
-		loadHistory();
+		loadHistory(RECORD_SOON_MS);
 		look();
 	},
 	stats(sample) {

@@ -4,6 +4,7 @@
 const STEP = 10;
 const STEPS_MAX = 360;
 const LIVE_SECONDS = 300;
+const FINE = 3; // seconds of samples in one point where the span is short
 
 // What a sample says at its end; everything else is a mean over its time.
 const AT_END = ["connections", "half_open", "tunnels", "udp_flows", "worker_connections",
@@ -56,6 +57,15 @@ function fold(samples, end) {
 		}
 	}
 	return point;
+}
+
+function grouped(samples) {
+	const groups = new Map();
+	for (const sample of samples) {
+		const group = Math.floor(sample.time / FINE);
+		groups.set(group, [...(groups.get(group) ?? []), sample]);
+	}
+	return [...groups.values()].map((group) => fold(group, group[group.length - 1].time));
 }
 
 export class Model {
@@ -114,16 +124,25 @@ export class Model {
 		return true;
 	}
 
-	// Points of the last `seconds`, fine where a short span asks for it.
+	// Points of the last `seconds`, fine where a short span asks for it. Every chart asks.
 	points(seconds) {
 		if (this.now === null) {
 			return [];
 		}
+		const key = `${this.now.time} ${seconds} ${this.end()}`;
+		if (this.asked !== key) {
+			this.asked = key;
+			this.answer = this.compute(seconds);
+		}
+		return this.answer;
+	}
+
+	compute(seconds) {
 		const from = this.now.time - seconds;
 		const fine = seconds <= LIVE_SECONDS && this.live.length > 1 ? this.live : this.pending.slice(-1);
 		const begin = fine.length > 0 ? fine[0].time : this.now.time + 1;
 		const coarse = this.steps.filter((step) => step.time > from && step.time < begin);
-		return [...coarse, ...fine.filter((sample) => sample.time > from)];
+		return [...coarse, ...grouped(fine.filter((sample) => sample.time > from))];
 	}
 
 	// How often each reason came in the last hour, the most frequent first.
