@@ -37,6 +37,7 @@ class WebSocket:
         parts = urllib.parse.urlsplit(url)
         self.socket = socket.create_connection((parts.hostname, parts.port), timeout=TIMEOUT)
         self.buffer = b""
+        self.sending = threading.Lock()
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(
             f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
@@ -72,7 +73,8 @@ class WebSocket:
             head = struct.pack(">BBQ", 0x80 | opcode, 0xFF, length)
         key = (mask * (length // 4 + 1))[:length]
         masked = (int.from_bytes(data, "big") ^ int.from_bytes(key, "big")).to_bytes(length, "big")
-        self.socket.sendall(head + mask + masked)
+        with self.sending:
+            self.socket.sendall(head + mask + masked)
 
     def receive(self):
         """The next text, None at the end."""
@@ -164,6 +166,11 @@ class Browser:
                         self.pages[message["sessionId"]].note(message["method"], message["params"])
                     self.changed.notify_all()
 
+    def say(self, method, session, **params):
+        """A command whose answer nobody waits for."""
+        self.socket.send(json.dumps({"id": next(self.commands), "method": method,
+                                     "params": params, "sessionId": session}))
+
     def command(self, method, session=None, timeout=TIMEOUT * SLOW, **params):
         number = next(self.commands)
         message = {"id": number, "method": method, "params": params}
@@ -202,10 +209,20 @@ class Page:
         self.requests = []  # method and URL of each
         self.failed = []    # URL and why
         self.urls = {}
+        self.login = None  # user and password for a dialog that asks
         self.complaints = []  # errors on the console, exceptions, violations of the policy
 
     def note(self, method, params):
         """An event of the protocol; under the browser's lock."""
+        if method == "Fetch.requestPaused":
+            self.browser.say("Fetch.continueRequest", self.session,
+                             requestId=params["requestId"])
+        if method == "Fetch.authRequired":
+            user, password = self.login
+            self.browser.say("Fetch.continueWithAuth", self.session,
+                             requestId=params["requestId"], authChallengeResponse={
+                                 "response": "ProvideCredentials", "username": user,
+                                 "password": password})
         if method == "Network.requestWillBeSent":
             request = params["request"]
             self.urls[params["requestId"]] = request["url"]
@@ -236,6 +253,11 @@ class Page:
         answer = self.command("Page.navigate", url=url)
         assert not answer.get("errorText"), f"{url}: {answer['errorText']}"
         wait_until(lambda: self.value("document.readyState") == "complete", what=f"{url} to load")
+
+    def answer_login(self, user, password):
+        """To the dialog that asks for them."""
+        self.login = (user, password)
+        self.command("Fetch.enable", handleAuthRequests=True)
 
     def value(self, expression):
         """Of a JavaScript expression, a promise too."""

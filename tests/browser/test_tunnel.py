@@ -151,3 +151,21 @@ def test_daemon_restarts():
         complaints = [c for c in page.complaints if not c.startswith("Failed to load resource")]
         assert not complaints, complaints
         assert all(asked.startswith(url) for _, asked in page.requests), page.requests
+
+
+def test_with_a_token():
+    """Off loopback the browser asks for the token once, and everything of the page comes by TLS."""
+    with appliance() as (server, client):
+        token = server.ctl("token", "create").stdout.strip()
+        server.ctl("set", "metrics.bind_addr", f"0.0.0.0:{free_port()}")
+        port = server.status()["http"]["address"].rpartition(":")[2]
+        with Browser(client.port, ["--ignore-certificate-errors"]) as browser:
+            page = browser.page()
+            page.answer_login("anybody", token)
+            page.open(f"https://127.0.0.1:{port}/")
+            page.wait("document.getElementById('live').dataset.state === 'live'")
+            page.wait("document.querySelectorAll('#clients tbody tr').length === 1")
+            page.wait("document.querySelector('[data-chart=throughput] canvas') !== null")
+            assert all(url.startswith(f"https://127.0.0.1:{port}/") for _, url in page.requests)
+            assert not any(token in url for _, url in page.requests)
+            assert not page.complaints, page.complaints
