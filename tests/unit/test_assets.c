@@ -31,7 +31,7 @@ static void test_accepts_gzip_yes(void **state)
 {
 	static const char *const good[] = {"gzip", "GZip", "gzip, deflate, br", "deflate,gzip",
 		"br;q=1.0, gzip;q=0.8", "gzip ; q=0.001", "*", "identity, *;q=0.5", " ,, gzip",
-		"gzip;q=1", "*;q=0, gzip"};
+		"gzip;q=1", "*;q=0, gzip", "gzip;q=0.5;level=9"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -42,7 +42,8 @@ static void test_accepts_gzip_yes(void **state)
 static void test_accepts_gzip_no(void **state)
 {
 	static const char *const bad[] = {"", "identity", "gzip;q=0", "gzip;q=0.000", "*;q=0",
-		"gzip;Q=0, *", "xgzip", "gzipx", "deflate, br", "gzip;q=0., *;q=1", ",", "q=gzip"};
+		"gzip;Q=0, *", "xgzip", "gzipx", "deflate, br", "gzip;q=0., *;q=1", ",", "q=gzip",
+		"gzip;q=0;level=9"};
 
 	(void)state;
 	assert_false(mt_web_accepts_gzip(NULL));
