@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define BUCKETS  256
 #define ROOM_LOW 80 /* datagrams: the fragments of a large payload */
@@ -432,6 +433,12 @@ struct mt_udp_relay *mt_udp_relay_new(
 		mt_udp_stream_free(relay->stream);
 		free(relay);
 		return NULL;
+	}
+	/* Programs of one identity behind the same address share a space of numbers over TLS. If
+	 * this fails they start at 1.
+	 */
+	if (getrandom(&relay->last_id, sizeof(relay->last_id), GRND_NONBLOCK) < 0) {
+		relay->last_id = 0;
 	}
 	(void)uv_timer_init(loop, &relay->look); /* never fails */
 	relay->look.data = relay;
