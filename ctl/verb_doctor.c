@@ -2,10 +2,14 @@
 #include "ctl/host_checks.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define TEXT_AT 22 /* behind the verdict and the name */
 
 static const char *color_of(const char *verdict)
 {
@@ -18,14 +22,44 @@ static const char *color_of(const char *verdict)
 	return strcmp(verdict, "fail") == 0 ? "\033[31m" : "";
 }
 
+/* The terminal's width, 0 when the output is none. */
+static size_t columns(void)
+{
+	struct winsize size;
+
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+/* A text behind the first TEXT_AT columns, broken between words where the line ends. */
+static void print_text(const char *text)
+{
+	size_t width = columns();
+	size_t room = width > 2 * TEXT_AT ? width - TEXT_AT : SIZE_MAX;
+
+	while (strlen(text) > room) {
+		size_t n = room;
+
+		while (n > 0 && text[n] != ' ') {
+			n--;
+		}
+		if (n == 0) {
+			break; /* one long word: the terminal breaks it */
+		}
+		printf("%.*s\n%*s", (int)n, text, TEXT_AT, "");
+		text += n + 1;
+	}
+	printf("%s\n", text);
+}
+
 static void print_check(const struct mt_ctl *ctl, const json_t *row)
 {
 	const char *verdict = mt_ctl_text(row, "verdict");
 	const char *next = mt_ctl_text(row, "next");
 	const char *color = ctl->color ? color_of(verdict) : "";
 
-	printf("%s%-4s%s  %-14s  %s\n", color, verdict, *color != '\0' ? "\033[0m" : "",
-		mt_ctl_text(row, "check"), mt_ctl_text(row, "text"));
+	printf("%s%-4s%s  %-14s  ", color, verdict, *color != '\0' ? "\033[0m" : "",
+		mt_ctl_text(row, "check"));
+	print_text(mt_ctl_text(row, "text"));
 	if (*next != '\0') {
 		printf("      %-14s  run: %s\n", "", next);
 	}

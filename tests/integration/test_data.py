@@ -420,6 +420,21 @@ def last_frame(text):
     return re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", frame).decode().split("\r\n")
 
 
+def test_doctor_in_a_terminal():
+    """Words are not cut at the end of a line."""
+    with Server({"server.public_addr": "a" * 60 + ".example.org:443"}) as server:
+        shown = Terminal([program("mytunnelctl"), "--socket", server.socket, "doctor"], 24, 64)
+        shown.wait(rb"checks, \d+ to mend")
+        shown.close()
+        lines = re.sub(r"\x1b\[\d*m", "", shown.text.decode()).splitlines()
+        for check in server.json("doctor")["checks"]:
+            for word in check["text"].split():
+                if len(word) <= 64 - 22 and not any(c.isdigit() for c in word):
+                    assert any(word in line for line in lines), (word, lines)
+        assert all(len(line) <= 64 for line in lines
+                   if "run: " not in line and max(map(len, line.split() or [""])) < 42), lines
+
+
 def test_top():
     """Fits 80 by 24, follows a new size, sorts, and puts the terminal back however it ends."""
     with Server() as server:
