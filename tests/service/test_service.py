@@ -109,7 +109,7 @@ def test_traffic():
     with Installed() as server:
         full_test(server, server.client())
         assert "mytunnel_connections_total" in server.http("/metrics")
-        for path in ("/", "/healthz", "/readyz", "/status", "/connections"):
+        for path in ("/", "/healthz", "/readyz", "/status"):
             url = f"http://127.0.0.1:9090{path}"
             assert run(["curl", "--silent", "--fail", url], check=False).stdout, path
 
