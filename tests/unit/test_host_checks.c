@@ -69,11 +69,27 @@ static void test_host_check_add_cuts_long_text(void **state)
 	json_decref(list);
 }
 
+static void test_host_check_add_keeps_every_part(void **state)
+{
+	json_t *list = json_array();
+	const json_t *row;
+
+	(void)state;
+	mt_host_check_add(list, "kernel pipes", "warn", "sudo sysctl -w x=1", "%d of %s", 3, "4");
+	row = find(list, "kernel pipes");
+	assert_non_null(row);
+	assert_string_equal(text_of(row, "verdict"), "warn");
+	assert_string_equal(text_of(row, "next"), "sudo sysctl -w x=1");
+	assert_string_equal(text_of(row, "text"), "3 of 4");
+	json_decref(list);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_host_checks_each_says_something),
 		cmocka_unit_test(test_host_check_add_cuts_long_text),
+		cmocka_unit_test(test_host_check_add_keeps_every_part),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
