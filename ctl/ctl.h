@@ -99,6 +99,8 @@ int mt_ctl_access_remove(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_access_test(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_cert_show(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_cert_import(const struct mt_ctl *ctl, int argc, char **argv);
+int mt_ctl_token_create(const struct mt_ctl *ctl, int argc, char **argv);
+int mt_ctl_token_remove(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_cert_renew(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_top(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_doctor(const struct mt_ctl *ctl, int argc, char **argv);

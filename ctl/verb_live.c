@@ -13,6 +13,7 @@ static int64_t number_of(const json_t *row, const char *key)
 
 static void print_listeners(const json_t *result)
 {
+	const json_t *http = json_object_get(result, "http");
 	size_t i;
 	json_t *l;
 
@@ -21,9 +22,12 @@ static void print_listeners(const json_t *result)
 		printf("listening    %s (%s)\n", mt_ctl_text(l, "address"),
 			mt_ctl_text(l, "protocol"));
 	}
-	if (*mt_ctl_text(json_object_get(result, "http"), "address") != '\0') {
-		printf("http         http://%s/\n",
-			mt_ctl_text(json_object_get(result, "http"), "address"));
+	if (*mt_ctl_text(http, "address") != '\0') {
+		printf("http         %s://%s/\n",
+			json_is_true(json_object_get(http, "secured")) ? "https" : "http",
+			mt_ctl_text(http, "address"));
+	} else if (*mt_ctl_text(http, "problem") != '\0') {
+		printf("http         off: %s\n", mt_ctl_text(http, "problem"));
 	}
 }
 

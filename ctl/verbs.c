@@ -73,6 +73,11 @@ static const struct mt_ctl_verb verbs[] = {
 	{"cert renew", "",
 		"Make a new server certificate now; it is renewed by itself long before it expires",
 		"  mytunnelctl cert renew\n", 0, 0, mt_ctl_cert_renew},
+	{"token create", "",
+		"Make the token that the HTTP endpoint asks for off loopback, and print it once",
+		"  mytunnelctl token create > http.token\n", 0, 0, mt_ctl_token_create},
+	{"token remove", "", "Take that token away", "  mytunnelctl token remove\n", 0, 0,
+		mt_ctl_token_remove},
 	{"connections", "[--client NAME] [--sort KEY] [--limit N]",
 		"Clients that are connected now",
 		"  mytunnelctl connections\n  mytunnelctl connections --sort bytes_sent --limit "

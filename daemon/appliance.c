@@ -2,6 +2,7 @@
 
 #include "daemon/audit.h"
 #include "daemon/certs.h"
+#include "daemon/http.h"
 #include "daemon/log.h"
 #include "daemon/observe.h"
 #include "daemon/publish.h"
@@ -55,6 +56,9 @@ static int write_presets(struct mt_appliance *a, const struct mt_preset *presets
 	}
 	if (rv == 0) {
 		rv = mt_settings_check(&settings, why, why_cap);
+	}
+	if (rv == 0) {
+		rv = mt_http_check(a, &settings, why, why_cap);
 	}
 	if (rv != 0) {
 		return MT_E_RANGE;
@@ -130,6 +134,7 @@ void mt_appliance_post_facts(struct mt_appliance *a)
 		}
 	}
 	a->facts.http_count = mt_web_addrs(a->web, a->facts.http, MT_SETTING_ADDRS_MAX);
+	a->facts.http_secured = mt_web_is_secured(a->web);
 	a->facts.http_enabled = mt_settings_bool(&a->settings, MT_SET_METRICS_ENABLED);
 	mt_board_set(&a->board, &a->facts);
 }
@@ -258,7 +263,15 @@ int mt_appliance_new(struct mt_appliance **out, uv_loop_t *loop, const char *sta
 	a->facts.started_mono_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	a->facts.started_at = (int64_t)time(NULL);
 	mt_observe_certs(a);
-	mt_view_init(&a->view, &a->board);
+	a->hub = mt_hub_new(MT_VERSION, a->facts.started_at);
+	if (a->hub == NULL) {
+		rv = -ENOMEM;
+		goto out;
+	}
+	a->events.hub = a->hub;
+	mt_pictures_init(&a->pictures, a);
+	a->sources = (struct mt_view_sources){.board = &a->board, .pictures = &a->pictures};
+	mt_view_init(&a->view, &a->sources);
 	mt_appliance_post_facts(a);
 	*out = a;
 	a = NULL;
@@ -284,6 +297,7 @@ void mt_appliance_free(struct mt_appliance *a)
 		mt_board_deinit(&a->board);
 	}
 	mt_history_free(a->history);
+	mt_hub_free(a->hub);
 	free(a->hosts);
 	free(a->counters);
 	free(a);
@@ -380,6 +394,7 @@ int mt_appliance_commit(struct mt_appliance *a, struct mt_publication *p,
 		mt_settings_text(&a->settings, MT_SET_LOGGING_FORMAT));
 	if (other_certs) {
 		mt_observe_certs(a);
+		mt_http_renew(a);
 	}
 	mt_appliance_post_facts(a);
 	if (d == NULL) {

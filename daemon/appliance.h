@@ -11,11 +11,13 @@
 #include "daemon/listeners.h"
 #include "daemon/lookup.h"
 #include "daemon/memory.h"
+#include "daemon/pictures.h"
 #include "daemon/renewal.h"
 #include "daemon/round.h"
 #include "daemon/snapshot.h"
 #include "daemon/status.h"
 #include "daemon/tls_listeners.h"
+#include "daemon/view.h"
 #include "daemon/worker.h"
 #include "proto/wire/err.h"
 #include "store/store.h"
@@ -66,6 +68,9 @@ struct mt_appliance {
 	struct mt_lookup *lookup; /* NULL before its first use */
 
 	struct mt_web *web;
+	struct mt_hub *hub;
+	struct mt_pictures pictures;
+	struct mt_view_sources sources;
 	struct mt_web_view view;
 	struct mt_board board;
 	struct mt_history *history;
@@ -144,9 +149,6 @@ void mt_appliance_post_facts(struct mt_appliance *a);
 /* Reads the host's addresses again and publishes them when they have changed. */
 void mt_appliance_refresh_hosts(struct mt_appliance *a);
 
-/* Makes the HTTP endpoint follow `settings`: the old one goes on when the new one cannot be had. */
-int mt_appliance_swap_web(struct mt_appliance *a, const struct mt_settings *settings, char *why,
-	size_t why_cap) MT_MUST_CHECK;
 /* Tries to listen now, when degraded. */
 void mt_appliance_retry(struct mt_appliance *a);
 /* Asks all workers, or one (`only` >= 0); see mt_round_start. */

@@ -3,6 +3,7 @@
 #include "daemon/appliance.h"
 #include "daemon/audit.h"
 #include "daemon/control_peer.h"
+#include "daemon/http.h"
 #include "daemon/log.h"
 
 #include <stdio.h>
@@ -80,7 +81,9 @@ static void tell(
 static bool moves_web(const struct mt_appliance *a, const struct mt_settings *next)
 {
 	return differs(next, &a->settings, MT_SET_METRICS_ENABLED) ||
-	       differs(next, &a->settings, MT_SET_METRICS_BIND_ADDR);
+	       differs(next, &a->settings, MT_SET_METRICS_BIND_ADDR) ||
+	       (mt_web_is_secured(a->web) &&
+		       differs(next, &a->settings, MT_SET_SERVER_PUBLIC_ADDR));
 }
 
 /* The same for TLS over TCP, whose addresses may follow those of QUIC. */
@@ -170,7 +173,7 @@ static int make(struct mt_appliance *a, struct mt_publication *p, struct mt_move
 		goto out;
 	}
 	if (moves) {
-		rv = mt_appliance_swap_web(a, &change->next, why, why_cap);
+		rv = mt_http_swap(a, &change->next, why, why_cap);
 		if (rv != 0) {
 			(void)snprintf(next, next_cap, "mytunnelctl describe metrics.bind_addr");
 			goto out;
@@ -182,7 +185,7 @@ static int make(struct mt_appliance *a, struct mt_publication *p, struct mt_move
 			(void)snprintf(next, next_cap, "mytunnelctl doctor");
 		}
 	}
-	if (rv != 0 && moves && mt_appliance_swap_web(a, &a->settings, lost, sizeof(lost)) != 0) {
+	if (rv != 0 && moves && mt_http_swap(a, &a->settings, lost, sizeof(lost)) != 0) {
 		mt_log(MT_LOG_ERROR, "http_failed", MT_LOG_TEXT("problem", lost));
 	}
 out:

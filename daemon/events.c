@@ -2,6 +2,7 @@
 
 #include "daemon/control.h"
 #include "daemon/round.h"
+#include "web/hub.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +117,9 @@ void mt_events_add(struct mt_events *e, const char *event, json_t *fields)
 	place = &e->ring[++e->last % MT_EVENTS_MAX];
 	json_decref(*place);
 	*place = entry;
+	if (e->hub != NULL) {
+		mt_hub_event(e->hub, e->last, json_dumps(entry, JSON_COMPACT));
+	}
 	if (e->waiter_count > 0 && !uv_is_closing((uv_handle_t *)&e->soon)) {
 		(void)uv_idle_start(&e->soon, on_soon); /* cannot fail with a callback */
 	}

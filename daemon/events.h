@@ -20,6 +20,7 @@
 #define MT_EVENT_WAIT_MS      20000 /* then a waiting reader gets an empty answer */
 #define MT_EVENTS_PENDING_MAX 1024  /* from workers, on their way to the control thread */
 
+struct mt_hub;
 struct mt_inbox;
 struct mt_reply;
 
@@ -35,6 +36,7 @@ struct mt_events {
 	uv_timer_t timer;
 	uv_idle_t soon; /* answers once for all events of a turn */
 	struct mt_inbox *inbox;
+	struct mt_hub *hub; /* gets every event too; NULL: none */
 	atomic_uint pending;
 	_Atomic uint64_t dropped;
 };

@@ -95,6 +95,20 @@ static void observe_sums(struct mt_appliance *a)
 	mt_history_feed(a->history, &sums);
 }
 
+static void tell_present(struct mt_appliance *a)
+{
+	json_t *now;
+
+	if (mt_hub_readers(a->hub) == 0) {
+		return;
+	}
+	now = mt_history_now_json(a->history);
+	if (json_is_object(now)) {
+		mt_hub_tick(a->hub, json_dumps(now, JSON_COMPACT | JSON_REAL_PRECISION(9)));
+	}
+	json_decref(now);
+}
+
 void mt_observe_tick(struct mt_appliance *a)
 {
 	if (a->observations++ % SLOW_TICKS == 0) {
@@ -107,4 +121,5 @@ void mt_observe_tick(struct mt_appliance *a)
 	a->facts.events_dropped = mt_events_dropped(&a->events);
 	mt_board_set(&a->board, &a->facts);
 	observe_sums(a);
+	tell_present(a);
 }

@@ -1,6 +1,7 @@
 #include "daemon/appliance.h"
 
 #include "daemon/certs.h"
+#include "daemon/http.h"
 #include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
@@ -177,106 +178,13 @@ static void try_listen(struct mt_appliance *a)
 	mt_listen_close(&listen);
 }
 
-static int start_web(struct mt_appliance *a, const struct mt_settings *settings,
-	struct mt_web **out, char *why, size_t why_cap)
-{
-	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];
-	size_t count =
-		mt_settings_addrs(settings, MT_SET_METRICS_BIND_ADDR, addrs, MT_SETTING_ADDRS_MAX);
-	char text[MT_ADDR_TEXT_MAX] = "metrics.bind_addr";
-	size_t failed = 0;
-	int rv;
-
-	if (!mt_settings_bool(settings, MT_SET_METRICS_ENABLED) || count == 0) {
-		*out = NULL;
-		return 0;
-	}
-	rv = mt_web_start(out, addrs, count, &a->view, &failed);
-	if (rv != 0) {
-		if (failed < count) {
-			(void)mt_addr_format(&addrs[failed], text, sizeof(text));
-		}
-		(void)snprintf(why, why_cap, "HTTP cannot listen on %s: %s (metrics.bind_addr)",
-			text, mt_strerror(rv));
-	}
-	return rv;
-}
-
-/* Whether the endpoint that runs listens on a port that `settings` name. */
-static bool web_has_port(const struct mt_appliance *a, const struct mt_settings *settings)
-{
-	struct mt_addr wanted[MT_SETTING_ADDRS_MAX];
-	struct mt_addr own[MT_SETTING_ADDRS_MAX];
-	size_t count =
-		mt_settings_addrs(settings, MT_SET_METRICS_BIND_ADDR, wanted, MT_SETTING_ADDRS_MAX);
-	size_t own_count = mt_web_addrs(a->web, own, MT_SETTING_ADDRS_MAX);
-
-	for (size_t i = 0; i < count; i++) {
-		for (size_t j = 0; j < own_count; j++) {
-			if (mt_addr_port(&wanted[i]) == mt_addr_port(&own[j])) {
-				return true;
-			}
-		}
-	}
-	return false;
-}
-
-int mt_appliance_swap_web(
-	struct mt_appliance *a, const struct mt_settings *settings, char *why, size_t why_cap)
-{
-	struct mt_web *web = NULL;
-	char ignored[MT_WHY_MAX];
-	int rv = start_web(a, settings, &web, why, why_cap);
-
-	if (rv == -EADDRINUSE && web_has_port(a, settings)) {
-		/* Our own old endpoint is in the way. */
-		mt_web_stop(a->web);
-		a->web = NULL;
-		rv = start_web(a, settings, &web, why, why_cap);
-		if (rv != 0 && start_web(a, &a->settings, &a->web, ignored, sizeof(ignored)) != 0) {
-			(void)snprintf(a->facts.http_problem, sizeof(a->facts.http_problem),
-				"%.255s", ignored);
-		}
-	}
-	if (rv == 0) {
-		mt_web_stop(a->web);
-		a->web = web;
-		a->facts.http_problem[0] = '\0';
-	}
-	mt_appliance_post_facts(a);
-	return rv;
-}
-
-static void try_web(struct mt_appliance *a)
-{
-	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];
-	char text[MT_ADDR_TEXT_MAX];
-	char why[MT_WHY_MAX];
-	int rv = start_web(a, &a->settings, &a->web, why, sizeof(why));
-	size_t count;
-
-	if (rv != 0) {
-		if (a->facts.http_problem[0] == '\0') {
-			mt_log(MT_LOG_WARN, "http_failed", MT_LOG_TEXT("problem", why));
-		}
-		(void)snprintf(a->facts.http_problem, sizeof(a->facts.http_problem), "%.255s", why);
-		return;
-	}
-	a->facts.http_problem[0] = '\0';
-	count = mt_web_addrs(a->web, addrs, MT_SETTING_ADDRS_MAX);
-	for (size_t i = 0; i < count; i++) {
-		mt_log(MT_LOG_INFO, "listening", MT_LOG_TEXT("protocol", "http"),
-			MT_LOG_TEXT("address", mt_addr_format(&addrs[i], text, sizeof(text))));
-	}
-}
-
 void mt_appliance_retry(struct mt_appliance *a)
 {
 	if (a->facts.state == MT_STATE_DEGRADED || a->facts.state == MT_STATE_STARTING) {
 		try_listen(a);
 	}
 	if (a->web == NULL && a->facts.http_problem[0] != '\0') {
-		try_web(a);
+		mt_http_try(a);
 	}
 	if (a->worker_count > 0 && a->facts.tls_problem[0] != '\0') {
 		mt_tls_listeners_try(a);
@@ -382,7 +290,7 @@ void mt_appliance_start(struct mt_appliance *a)
 			MT_LOG_TEXT("error", mt_strerror(rv)));
 	}
 	try_listen(a);
-	try_web(a);
+	mt_http_try(a);
 	mt_observe_tick(a);
 	mt_appliance_post_facts(a);
 	a->renewal = (struct mt_renewal){.renew = renew_certs,
@@ -401,6 +309,8 @@ void mt_appliance_start(struct mt_appliance *a)
 
 void mt_appliance_stop(struct mt_appliance *a)
 {
+	mt_web_stop(a->web); /* before the inbox is closed, which HTTP threads post to */
+	a->web = NULL;
 	for (unsigned i = 0; i < a->worker_count; i++) {
 		mt_worker_stop(a->workers[i]);
 		a->workers[i] = NULL;
@@ -410,8 +320,6 @@ void mt_appliance_stop(struct mt_appliance *a)
 	mt_rounds_cancel(&a->rounds);
 	mt_events_close(&a->events);
 	mt_lookup_stop(a->lookup);
-	mt_web_stop(a->web);
-	a->web = NULL;
 	if (a->watching) {
 		mt_hosts_watch_stop(&a->watch);
 	}

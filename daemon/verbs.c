@@ -33,6 +33,8 @@ static const struct mt_verb table[] = {
 	{"access.remove", MT_RIGHTS_ADMIN, mt_verb_access_remove},
 	{"cert.import", MT_RIGHTS_ADMIN, mt_verb_cert_import},
 	{"cert.renew", MT_RIGHTS_ADMIN, mt_verb_cert_renew},
+	{"token.create", MT_RIGHTS_ADMIN, mt_verb_token_create},
+	{"token.remove", MT_RIGHTS_ADMIN, mt_verb_token_remove},
 	{"kick", MT_RIGHTS_ADMIN, mt_verb_kick},
 	{"backup", MT_RIGHTS_ADMIN, mt_verb_backup},
 	{"restore.begin", MT_RIGHTS_ADMIN, mt_verb_restore_begin},

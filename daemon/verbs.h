@@ -27,6 +27,8 @@ void mt_verb_version(struct mt_appliance *a, json_t *args, struct mt_reply *repl
 void mt_verb_connections(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_events(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_kick(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_token_create(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_token_remove(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_drain(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 
 void mt_verb_get(struct mt_appliance *a, json_t *args, struct mt_reply *reply);

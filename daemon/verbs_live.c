@@ -1,3 +1,4 @@
+#include "daemon/gather.h"
 #include "daemon/metrics.h"
 #include "daemon/stats.h"
 #include "daemon/verbs.h"
@@ -44,12 +45,7 @@ void mt_verb_stats(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 /* The rows of every worker, gathered on their own threads. */
 struct listing {
 	struct mt_reply *reply;
-	struct rows {
-		struct mt_connection_row *rows;
-		size_t count;
-		size_t cap;
-		bool failed;
-	} of[MT_WORKERS_MAX];
+	struct mt_rows of[MT_WORKERS_MAX];
 	char client[MT_NAME_MAX + 1]; /* empty: all */
 	const char *sort;             /* a field of the answer, NULL: as it comes */
 	size_t limit;                 /* 0: all */
@@ -59,31 +55,11 @@ struct listing {
 static const char *const sort_keys[] = {"client", "peer", "connected_at", "rtt_ms",
 	"bytes_received", "bytes_sent", "streams", "udp_flows", "worker", "id"};
 
-static void gather_row(const struct mt_connection_row *row, void *user)
-{
-	struct rows *r = user;
-
-	if (r->count == r->cap && !r->failed) {
-		size_t cap = r->cap == 0 ? 64 : r->cap * 2;
-		struct mt_connection_row *grown = reallocarray(r->rows, cap, sizeof(*grown));
-
-		if (grown == NULL) {
-			r->failed = true;
-		} else {
-			r->rows = grown;
-			r->cap = cap;
-		}
-	}
-	if (!r->failed) {
-		r->rows[r->count++] = *row;
-	}
-}
-
 static void gather(struct mt_worker *w, unsigned index, void *user)
 {
 	struct listing *l = user;
 
-	mt_worker_each_connection(w, gather_row, &l->of[index]);
+	mt_gather(w, &l->of[index]);
 }
 
 static json_t *row_json(const struct mt_connection_row *row)

@@ -181,9 +181,14 @@ static void show_process(struct mt_exposition *e, const struct mt_facts *facts)
 		(double)facts->started_at);
 }
 
+static struct mt_board *board_of(void *user)
+{
+	return ((struct mt_view_sources *)user)->board;
+}
+
 static void view_metrics(void *user, struct mt_exposition *e)
 {
-	struct mt_board *board = user;
+	struct mt_board *board = board_of(user);
 	struct mt_facts facts;
 
 	mt_board_get(board, &facts);
@@ -206,7 +211,7 @@ static char *text_of(json_t *o)
 
 static char *view_status(void *user)
 {
-	struct mt_board *board = user;
+	struct mt_board *board = board_of(user);
 	struct mt_facts facts;
 	json_t *status;
 
@@ -221,7 +226,7 @@ static char *view_status(void *user)
 
 static char *view_stats(void *user)
 {
-	struct mt_board *board = user;
+	struct mt_board *board = board_of(user);
 	struct mt_facts facts;
 
 	mt_board_get(board, &facts);
@@ -232,7 +237,7 @@ static bool view_healthy(void *user)
 {
 	struct mt_facts facts;
 
-	mt_board_get(user, &facts);
+	mt_board_get(board_of(user), &facts);
 	return facts.state != MT_STATE_DEGRADED;
 }
 
@@ -240,16 +245,22 @@ static const char *view_readiness(void *user)
 {
 	struct mt_facts facts;
 
-	mt_board_get(user, &facts);
+	mt_board_get(board_of(user), &facts);
 	return facts.state == MT_STATE_RUNNING ? "ready" : mt_state_text(facts.state);
 }
 
-void mt_view_init(struct mt_web_view *out, struct mt_board *board)
+static void view_want(void *user, enum mt_web_listing which)
+{
+	mt_pictures_want(((struct mt_view_sources *)user)->pictures, which);
+}
+
+void mt_view_init(struct mt_web_view *out, struct mt_view_sources *sources)
 {
 	*out = (struct mt_web_view){.metrics = view_metrics,
 		.status = view_status,
 		.stats = view_stats,
 		.healthy = view_healthy,
 		.readiness = view_readiness,
-		.user = board};
+		.want = view_want,
+		.user = sources};
 }

@@ -195,5 +195,10 @@ int mt_store_audit_each(struct mt_store *store, int64_t limit,
 
 /* A secret of 32 random bytes by name ("quic"), made at the first call. */
 int mt_store_secret(struct mt_store *store, const char *name, uint8_t out[32]) MT_MUST_CHECK;
+/* Reads one that may be missing: MT_E_NOT_FOUND. */
+int mt_store_secret_get(struct mt_store *store, const char *name, uint8_t out[32]) MT_MUST_CHECK;
+/* Puts 32 bytes of the caller's in its place, or takes it away (`value` NULL). */
+int mt_store_secret_put(
+	struct mt_store *store, const char *name, const uint8_t value[32]) MT_MUST_CHECK;
 /* Adds one to a persistent counter by name and returns it (the process' generation). */
 int mt_store_next(struct mt_store *store, const char *name, int64_t *out) MT_MUST_CHECK;

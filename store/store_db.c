@@ -61,6 +61,9 @@ static const char *const query_text[MT_QUERY_COUNT] = {
 		"changed_at = excluded.changed_at",
 	[MT_QUERY_SECRET_GET] = "SELECT value FROM secret WHERE name = ?1",
 	[MT_QUERY_SECRET_PUT] = "INSERT INTO secret (name, value) VALUES (?1, ?2)",
+	[MT_QUERY_SECRET_REPLACE] = "INSERT INTO secret (name, value) VALUES (?1, ?2) "
+				    "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+	[MT_QUERY_SECRET_REMOVE] = "DELETE FROM secret WHERE name = ?1",
 	[MT_QUERY_COUNTER_GET] = "SELECT value FROM counter WHERE name = ?1",
 	[MT_QUERY_COUNTER_PUT] = "INSERT INTO counter (name, value) VALUES (?1, ?2) "
 				 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",

@@ -85,6 +85,34 @@ int mt_store_secret(struct mt_store *store, const char *name, uint8_t out[SECRET
 	return err;
 }
 
+int mt_store_secret_get(struct mt_store *store, const char *name, uint8_t out[SECRET_LEN])
+{
+	return read_secret(store, name, out);
+}
+
+int mt_store_secret_put(struct mt_store *store, const char *name, const uint8_t value[SECRET_LEN])
+{
+	sqlite3_stmt *statement = NULL;
+	int rc;
+	int err;
+
+	err = mt_store_query(store,
+		value != NULL ? MT_QUERY_SECRET_REPLACE : MT_QUERY_SECRET_REMOVE, &statement);
+	if (err != 0) {
+		return err;
+	}
+	rc = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK && value != NULL) {
+		rc = sqlite3_bind_blob(statement, 2, value, SECRET_LEN, SQLITE_STATIC);
+	}
+	if (rc != SQLITE_OK) {
+		err = mt_store_fail_sqlite(store, rc, "save a secret");
+		mt_store_done(statement);
+		return err;
+	}
+	return mt_store_run(store, statement, "save a secret");
+}
+
 static int read_counter(struct mt_store *store, const char *name, int64_t *out)
 {
 	sqlite3_stmt *statement = NULL;

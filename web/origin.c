@@ -7,7 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define HTTP_PORT 80
+#define HTTP_PORT  80
+#define HTTPS_PORT 443
 
 /* Splits "name[:port]" with `fallback` for an absent port; the name is left with its brackets. */
 static bool split(const char *text, char *name, size_t cap, uint16_t *port, uint16_t fallback)
@@ -37,7 +38,8 @@ static bool split(const char *text, char *name, size_t cap, uint16_t *port, uint
 	return true;
 }
 
-static bool allowed(const char *text, const char *local, bool port_needed)
+/* `default_port` stands for an absent one; 0: the endpoint's own. */
+static bool allowed(const char *text, const char *local, const char *also, uint16_t default_port)
 {
 	char name[256];
 	struct mt_addr bound;
@@ -47,11 +49,14 @@ static bool allowed(const char *text, const char *local, bool port_needed)
 
 	if (mt_addr_parse(&bound, local) != 0 ||
 		!split(text, name, sizeof(name), &port,
-			port_needed ? HTTP_PORT : mt_addr_port(&bound)) ||
+			default_port != 0 ? default_port : mt_addr_port(&bound)) ||
 		port != mt_addr_port(&bound)) {
 		return false;
 	}
 	if (strcasecmp(name, "localhost") == 0 || strcasecmp(name, "localhost.") == 0) {
+		return true;
+	}
+	if (also != NULL && *also != '\0' && strcasecmp(name, also) == 0) {
 		return true;
 	}
 	if (mt_host_parse(&kind, &literal, name, strlen(name), port) != 0 || kind == MT_HOST_NAME) {
@@ -61,18 +66,19 @@ static bool allowed(const char *text, const char *local, bool port_needed)
 	       mt_addr_equal_host(&literal, &bound);
 }
 
-bool mt_web_host_allowed(const char *host, const char *local)
+bool mt_web_host_allowed(const char *host, const char *local, const char *also)
 {
-	return host != NULL && allowed(host, local, false);
+	return host != NULL && allowed(host, local, also, 0);
 }
 
-bool mt_web_origin_allowed(const char *origin, const char *local)
+bool mt_web_origin_allowed(const char *origin, const char *local, const char *also, bool secured)
 {
-	static const char scheme[] = "http://";
+	const char *scheme = secured ? "https://" : "http://";
+	size_t len = strlen(scheme);
 
 	if (origin == NULL) {
 		return true;
 	}
-	return strncasecmp(origin, scheme, sizeof(scheme) - 1) == 0 &&
-	       allowed(origin + sizeof(scheme) - 1, local, true);
+	return strncasecmp(origin, scheme, len) == 0 &&
+	       allowed(origin + len, local, also, secured ? HTTPS_PORT : HTTP_PORT);
 }

@@ -1,0 +1,28 @@
+#include "daemon/gather.h"
+
+#include <stdlib.h>
+
+static void gather_row(const struct mt_connection_row *row, void *user)
+{
+	struct mt_rows *r = user;
+
+	if (r->count == r->cap && !r->failed) {
+		size_t cap = r->cap == 0 ? 64 : r->cap * 2;
+		struct mt_connection_row *grown = reallocarray(r->rows, cap, sizeof(*grown));
+
+		if (grown == NULL) {
+			r->failed = true;
+		} else {
+			r->rows = grown;
+			r->cap = cap;
+		}
+	}
+	if (!r->failed) {
+		r->rows[r->count++] = *row;
+	}
+}
+
+void mt_gather(struct mt_worker *w, struct mt_rows *out)
+{
+	mt_worker_each_connection(w, gather_row, out);
+}

@@ -1,0 +1,17 @@
+/* A worker's connections as rows, for whoever asks all workers by a round. */
+#pragma once
+
+#include "daemon/worker.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct mt_rows {
+	struct mt_connection_row *rows; /* for free() */
+	size_t count;
+	size_t cap;
+	bool failed; /* no memory for all of them */
+};
+
+/* On the worker's thread; `out` is zeroed before. */
+void mt_gather(struct mt_worker *w, struct mt_rows *out);

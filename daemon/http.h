@@ -1,0 +1,27 @@
+/* The HTTP endpoint as the settings ask for it, and the token that opens it off loopback. Control
+ * thread. */
+#pragma once
+
+#include "proto/wire/err.h"
+#include "proto/wire/settings.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct mt_appliance;
+
+#define MT_HTTP_TOKEN "http_token" /* among the store's secrets: its SHA-256 */
+
+/* Whether the endpoint of `settings` needs a token: an address that is not loopback. */
+bool mt_http_needs_token(const struct mt_settings *settings);
+/* MT_E_DENIED, with a sentence, when it needs one and there is none. */
+int mt_http_check(struct mt_appliance *a, const struct mt_settings *settings, char *why,
+	size_t why_cap) MT_MUST_CHECK;
+/* Moves to what `settings` ask for; on failure the old endpoint stays. */
+int mt_http_swap(struct mt_appliance *a, const struct mt_settings *settings, char *why,
+	size_t why_cap) MT_MUST_CHECK;
+/* Opens it by the settings in force; a failure is logged once, stands in the facts, and is tried
+ * again by mt_appliance_retry. */
+void mt_http_try(struct mt_appliance *a);
+/* Starts it anew when it is secured: certificate or token have changed. */
+void mt_http_renew(struct mt_appliance *a);
