@@ -109,7 +109,8 @@ static void test_verbs_that_change_need_full_rights(void **state)
 	static const char *const changing[] = {"set", "reset", "confirm", "client.add",
 		"client.set", "client.disable", "client.enable", "client.kick", "client.revoke",
 		"client.remove", "access.add", "access.remove", "cert.import", "cert.renew", "kick",
-		"backup", "restore.begin", "restore.part", "restore.finish", "drain"};
+		"backup", "restore.begin", "restore.part", "restore.finish", "drain",
+		"token.create", "token.remove"};
 	static const char *const reading[] = {"status", "stats", "version", "connections", "events",
 		"get", "describe", "client.list", "access.list", "access.test", "client.show",
 		"cert.show", "audit", "doctor"};
