@@ -102,7 +102,7 @@ static const char *state_of(const struct mt_snapshot_client *c, int64_t now)
 
 static void fill_client(struct mt_web_client *out, const struct mt_snapshot_client *c, int64_t now)
 {
-	const struct mt_store_limits *limits = &c->account->limits;
+	const struct mt_account_limits *limits = &c->account->limits;
 	struct mt_store_usage usage;
 
 	mt_account_usage(c->account, &usage);
