@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import struct
+import time
 
 import socks
 from harness import SLOW, TIMEOUT, Server, wait_until
@@ -312,3 +313,20 @@ def test_every_size_over_tls():
         # The closed association ended its session at the server.
         wait_until(lambda: server.json("stats")["counters"]["udp_sessions_active"] == 2,
                    what="the session to end")
+
+
+def test_bursts_over_tls():
+    """Many datagrams at once over TLS, for as long as the server looks at its connections: none is lost
+    for good, nothing stalls."""
+    with Server() as server, UdpTarget() as target:
+        client = server.client(args=["--transport", "tls", "-U", f"0:127.0.0.1:{target.port}"])
+        with forwarded(client) as (sock, address):
+            sock.settimeout(TIMEOUT)
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                for size in (4, 1400, 4000):
+                    sent = {os.urandom(size) for _ in range(20)}
+                    for data in sent:
+                        sock.sendto(data, address)
+                    assert {sock.recv(65536) for _ in sent} == sent
+        assert server.process.alive()
