@@ -37,6 +37,7 @@ struct mt_udp_relay {
 	struct mt_poller *poller;
 	struct mt_uplink *uplink;
 	struct mt_udp_stream *stream;
+	uint64_t stream_dropped;    /* that `stats` knows of */
 	struct mt_udp_flows *flows; /* of the plain form */
 	struct session_bucket buckets[BUCKETS];
 	struct session_list sessions; /* the last used one first */
@@ -474,6 +475,7 @@ void mt_udp_relay_add_ticker(struct mt_udp_relay *relay, struct mt_udp_ticker *t
 void mt_udp_relay_tick(struct mt_udp_relay *relay)
 {
 	struct mt_udp_ticker *ticker;
+	uint64_t dropped;
 
 	LIST_FOREACH(ticker, &relay->tickers, of_relay)
 	{
@@ -482,6 +484,9 @@ void mt_udp_relay_tick(struct mt_udp_relay *relay)
 	mt_udp_flows_expire(relay->flows, uv_now(relay->loop));
 	mt_reassembly_expire(&relay->reassembly, uv_now(relay->loop));
 	mt_udp_stream_tick(relay->stream);
+	dropped = mt_udp_stream_dropped(relay->stream);
+	relay->stats.dropped_queue += dropped - relay->stream_dropped;
+	relay->stream_dropped = dropped;
 }
 
 struct mt_poller *mt_udp_relay_poller(struct mt_udp_relay *relay)
