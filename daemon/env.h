@@ -5,6 +5,7 @@
 #include "daemon/deadline.h"
 #include "daemon/snapshot.h"
 #include "proto/io/pacer.h"
+#include "proto/io/pipes.h"
 #include "proto/io/poller.h"
 #include "proto/quic/mem.h"
 #include "proto/wire/reassembly.h"
@@ -31,6 +32,7 @@ struct mt_env {
 	struct mt_mem *mem;
 	struct mt_poller *poller;
 	struct mt_pacer *pacer;
+	struct mt_pipes *pipes;
 	struct mt_deadlines deadlines;
 	struct mt_resolver *resolver;
 	struct mt_relay_io *relay_io;

@@ -5,6 +5,7 @@
 #include "daemon/front.h"
 #include "daemon/opening.h"
 #include "proto/io/pump.h"
+#include "proto/io/splice.h"
 #include "proto/io/tls_stream.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/request.h"
@@ -41,7 +42,8 @@ struct mt_tunnel {
 	bool kept; /* goes on although the rules refuse its target by now */
 	struct mt_opening opening;
 	struct mt_deadline deadline;
-	struct mt_pump *pump;
+	struct mt_pump *pump; /* one of these two in STAGE_PUMP */
+	struct mt_splice *splice;
 	struct mt_addr target;
 	char client[MT_NAME_MAX + 1]; /* once the connection has gone */
 	uint64_t counted_in;          /* payload that the worker's counters know of */
@@ -72,6 +74,9 @@ static void count_payload(struct mt_tunnel *t, uint64_t in, uint64_t out)
 
 	mt_count(t->is_tls ? &c->tls_bytes_received : &c->bytes_received, in - t->counted_in);
 	mt_count(t->is_tls ? &c->tls_bytes_sent : &c->bytes_sent, out - t->counted_out);
+	if (t->splice != NULL) {
+		mt_count(&c->tls_spliced_bytes, in - t->counted_in + out - t->counted_out);
+	}
 	if (t->account != NULL) {
 		mt_account_count(t->account, in - t->counted_in, out - t->counted_out);
 	}
@@ -79,9 +84,20 @@ static void count_payload(struct mt_tunnel *t, uint64_t in, uint64_t out)
 	t->counted_out = out;
 }
 
+static void pumped(const struct mt_tunnel *t, uint64_t *in, uint64_t *out)
+{
+	*in = t->splice != NULL ? mt_splice_bytes_to_socket(t->splice)
+				: mt_pump_bytes_to_socket(t->pump);
+	*out = t->splice != NULL ? mt_splice_bytes_to_stream(t->splice)
+				 : mt_pump_bytes_to_stream(t->pump);
+}
+
 static void count_pump(struct mt_tunnel *t)
 {
-	count_payload(t, mt_pump_bytes_to_socket(t->pump), mt_pump_bytes_to_stream(t->pump));
+	uint64_t in, out;
+
+	pumped(t, &in, &out);
+	count_payload(t, in, out);
 }
 
 static void on_sweep(struct mt_deadline *deadline)
@@ -161,17 +177,36 @@ static void on_first_byte(void *user)
 	mt_tunnel_trace_first_byte(&t->opening.trace);
 }
 
-static void on_pump_end(struct mt_pump *pump, const struct mt_pump_result *result, void *user)
+static void finish(struct mt_tunnel *t, const struct mt_pump_result *result)
 {
-	struct mt_tunnel *t = user;
-
-	(void)pump;
 	count_payload(t, result->bytes_to_socket, result->bytes_to_stream);
 	if (result->err != 0) {
 		mt_count(&t->env->counters->tunnels_reset, 1);
 	}
 	log_access(t, end_reason(result));
 	free_tunnel(t);
+}
+
+static void on_pump_end(struct mt_pump *pump, const struct mt_pump_result *result, void *user)
+{
+	(void)pump;
+	finish(user, result);
+}
+
+static void on_splice_end(struct mt_splice *splice, const struct mt_pump_result *result, void *user)
+{
+	(void)splice;
+	finish(user, result);
+}
+
+/* By splice where the stream allows it. */
+static int join(struct mt_tunnel *t, const struct mt_pump_config *config)
+{
+	const struct mt_splice_config splice = {
+		.pump = *config, .pipes = t->env->pipes, .on_end = on_splice_end};
+
+	return mt_splice_suits(t->stream) ? mt_splice_start(&t->splice, &splice)
+					  : mt_pump_start(&t->pump, config);
 }
 
 static void start_pump(struct mt_tunnel *t, int fd)
@@ -194,7 +229,7 @@ static void start_pump(struct mt_tunnel *t, int fd)
 	int rv = mt_stream_send(t->stream, &ok, 1);
 
 	if (rv == 0) {
-		rv = mt_pump_start(&t->pump, &config);
+		rv = join(t, &config);
 	}
 	if (rv < 0) {
 		(void)close(fd); /* nothing was exchanged with the target */
@@ -319,7 +354,11 @@ static void cancel(struct mt_tunnel *t, uint64_t app_code)
 	}
 	count_pump(t);
 	mt_count(&t->env->counters->tunnels_reset, 1);
-	mt_pump_cancel(t->pump, app_code);
+	if (t->splice != NULL) {
+		mt_splice_cancel(t->splice, app_code);
+	} else {
+		mt_pump_cancel(t->pump, app_code);
+	}
 	log_access(t, mt_app_code_text((enum mt_app_code)app_code));
 	free_tunnel(t);
 }
@@ -417,8 +456,11 @@ void mt_tunnels_bytes(const struct mt_tunnels *set, uint64_t *received, uint64_t
 	*sent = set->bytes_sent;
 	for (t = LIST_FIRST(&set->list); t != NULL; t = LIST_NEXT(t, of_set)) {
 		if (t->stage == STAGE_PUMP) {
-			*received += mt_pump_bytes_to_socket(t->pump);
-			*sent += mt_pump_bytes_to_stream(t->pump);
+			uint64_t in, out;
+
+			pumped(t, &in, &out);
+			*received += in;
+			*sent += out;
 		}
 	}
 }

@@ -89,7 +89,9 @@ static int open_env(struct mt_worker *w)
 	env->mem = mt_mem_new();
 	env->relay_io = mt_relay_io_new(env->counters);
 	env->reassembled = malloc(MT_UDP_PAYLOAD_MAX);
-	if (env->mem == NULL || env->relay_io == NULL || env->reassembled == NULL) {
+	env->pipes = mt_pipes_new();
+	if (env->pipes == NULL || env->mem == NULL || env->relay_io == NULL ||
+		env->reassembled == NULL) {
 		return -ENOMEM;
 	}
 	allocator = mt_mem_allocator(env->mem);
@@ -192,6 +194,7 @@ static void free_worker(struct mt_worker *w)
 	(void)uv_run(&w->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&w->loop); /* nothing is open: cannot be busy */
 	mt_relay_io_free(w->env.relay_io);
+	mt_pipes_free(w->env.pipes);
 	free(w->env.reassembled);
 	mt_mem_free(w->env.mem);
 	mt_snapshot_unref(w->env.snapshot);

@@ -43,6 +43,10 @@ struct mt_tls_stream {
 	size_t tx_bytes;
 	uint64_t tx_sent;
 
+	/* Told of the socket's readiness instead of the stream, which is left alone: splice.c. */
+	void (*on_raw)(void *user, unsigned events);
+	void *raw_user;
+
 	unsigned told; /* events that are due */
 	bool is_ready; /* its handshake waits for its turn */
 	/* What the edge-triggered poller has told and no call has disproved. */

@@ -274,6 +274,10 @@ void mt_tls_stream_on_ready(struct mt_poll_item *item, unsigned events)
 	struct mt_tls_stream *s =
 		(struct mt_tls_stream *)((char *)item - offsetof(struct mt_tls_stream, item));
 
+	if (s->on_raw != NULL) {
+		s->on_raw(s->raw_user, events);
+		return;
+	}
 	s->can_read = s->can_read || (events & MT_POLL_IN) != 0;
 	s->can_write = s->can_write || (events & MT_POLL_OUT) != 0;
 	if (!s->open && !s->released && !s->dead) {

@@ -215,7 +215,8 @@ static void release(struct mt_stream *base, uint64_t app_code)
 	s->told = 0;
 	base->handler = NULL;
 	mt_tls_stream_drop_rx(s);
-	if (!s->tx_fin || !s->open) {
+	/* Behind our FIN nothing but an RST can say that the rest is not wanted. */
+	if (!s->tx_fin || !s->open || (app_code != 0 && !s->sock.fin_received)) {
 		reset(base, app_code);
 	} else if (!s->dead && s->sock.fin_received && s->sock.fin_sent) {
 		mt_tls_stream_close(s, false);
