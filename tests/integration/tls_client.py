@@ -135,7 +135,7 @@ class TlsStream:
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=server_name)
-        self.finished = False
+        self.early = b""
 
     def __enter__(self):
         return self
@@ -204,16 +204,21 @@ class TlsStream:
 
     def receive(self, size=262144):
         """Bytes, b"" at the other side's close_notify; Failure, TimeoutError."""
-        if self.finished and not self.tls.pending():
-            pass
+        if self.early:
+            data, self.early = self.early[:size], self.early[size:]
+            return data
         return self._run(self.tls.read, size)
 
     def fin(self):
         """close_notify, then a FIN."""
+        # OpenSSL would take what is here already for an error, and answer it with an alert.
+        while self.tls.pending():
+            self.early += self.tls.read(self.tls.pending())
+        waiting = self.incoming.read()
         with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLError):
             self.tls.unwrap()
+        self.incoming.write(waiting)
         self._flush()
-        self.finished = True
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 
