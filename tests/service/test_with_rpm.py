@@ -15,7 +15,8 @@ def test_rpm():
     rpms = [path for path in glob.glob(f"{PACKAGES}/rpm/*.rpm") if not path.endswith(".src.rpm")]
     if not rpms:
         raise Skip("no RPM packages were given")
-    run(["apt-get", "purge", "-y", "-q", "mytunnel", "mytunnel-client"], check=False)
+    run(["apt-get", "purge", "-y", "-q", "mytunnel", "mytunnel-client"], check=False,
+        timeout=5 * TIMEOUT)
     install = ["rpm", "--nodeps", "-U"]
     reads(run([*install, *rpms], timeout=5 * TIMEOUT).stdout, "mytunnelctl client add", "http://127.0.0.1:9090/")
     assert systemctl("is-enabled", UNIT).stdout == "enabled\n"

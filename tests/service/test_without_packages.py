@@ -3,7 +3,7 @@
 import glob
 import os
 
-from harness import Skip, run
+from harness import TIMEOUT, Skip, run
 from installed import UNIT, Installed, show, systemctl
 from test_service import full_test
 
@@ -15,7 +15,8 @@ def test_make_install():
     carries traffic."""
     if not os.path.isdir(LOCAL):
         raise Skip("nothing was installed from the sources")
-    run(["apt-get", "purge", "-y", "-q", "mytunnel", "mytunnel-client"], check=False)
+    run(["apt-get", "purge", "-y", "-q", "mytunnel", "mytunnel-client"], check=False,
+        timeout=5 * TIMEOUT)
     assert not glob.glob("/usr/bin/mytunnel*"), "the packages are still there"
     run(["cp", "-a", f"{LOCAL}/.", "/"])
     os.environ["PATH"] = "/usr/local/sbin:/usr/local/bin:" + os.environ["PATH"]
