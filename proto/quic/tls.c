@@ -42,6 +42,7 @@ struct mt_tls_client {
 	gnutls_priority_t tcp;
 	gnutls_certificate_credentials_t credentials;
 	struct mt_tls_peer peer;
+	struct mt_tls_proven proven;
 };
 
 static int credentials_of_pem(
@@ -148,6 +149,7 @@ static void client_free(struct mt_tls_client *tls)
 	if (tls->tcp != NULL) {
 		gnutls_priority_deinit(tls->tcp);
 	}
+	pthread_mutex_destroy(&tls->proven.lock);
 	free(tls);
 }
 
@@ -195,6 +197,7 @@ int mt_tls_client_new(struct mt_tls_client **out, const struct mt_tls_client_con
 		return -ENOMEM;
 	}
 	atomic_init(&tls->refs, 1);
+	pthread_mutex_init(&tls->proven.lock, NULL); /* of the default kind: cannot fail */
 	err = peer_init(&tls->peer, config);
 	if (err != 0) {
 		goto out;
@@ -318,7 +321,7 @@ static int on_verify_server(gnutls_session_t session)
 		s->error = MT_E_TLS;
 		return refuse(s, GNUTLS_A_NO_APPLICATION_PROTOCOL);
 	}
-	err = mt_tls_verify_peer(session, &s->client->peer, &alert);
+	err = mt_tls_verify_peer(session, &s->client->peer, &s->client->proven, &alert);
 	if (err == 0) {
 		return 0;
 	}

@@ -1,5 +1,6 @@
 #include "proto/quic/tls_verify.h"
 
+#include <gnutls/crypto.h>
 #include <gnutls/x509.h>
 #include <stdbool.h>
 #include <string.h>
@@ -117,17 +118,71 @@ out:
 	return err;
 }
 
-static int verify_pinned(gnutls_session_t session, const struct mt_tls_peer *peer, int *alert)
+/* Of the chain as it was sent; false without memory. */
+static bool digest_of(uint8_t digest[32], const gnutls_datum_t *sent, unsigned count)
+{
+	gnutls_hash_hd_t hash = NULL;
+	bool good = gnutls_hash_init(&hash, GNUTLS_DIG_SHA256) == 0;
+
+	for (unsigned i = 0; good && i < count; i++) {
+		good = gnutls_hash(hash, &sent[i].size, sizeof(sent[i].size)) == 0 &&
+		       gnutls_hash(hash, sent[i].data, sent[i].size) == 0;
+	}
+	if (hash != NULL) {
+		gnutls_hash_deinit(hash, good ? digest : NULL);
+	}
+	return good;
+}
+
+static bool is_proven(struct mt_tls_proven *proven, const uint8_t digest[32])
+{
+	const time_t now = time(NULL);
+	bool found;
+
+	pthread_mutex_lock(&proven->lock);
+	found = proven->from <= now && now < proven->until &&
+		memcmp(proven->digest, digest, sizeof(proven->digest)) == 0;
+	pthread_mutex_unlock(&proven->lock);
+	return found;
+}
+
+static void note_proven(struct mt_tls_proven *proven, const uint8_t digest[32],
+	const gnutls_x509_crt_t *chain, unsigned count)
+{
+	time_t from = gnutls_x509_crt_get_activation_time(chain[0]);
+	time_t until = gnutls_x509_crt_get_expiration_time(chain[0]);
+
+	for (unsigned i = 1; i < count; i++) {
+		const time_t begin = gnutls_x509_crt_get_activation_time(chain[i]);
+		const time_t end = gnutls_x509_crt_get_expiration_time(chain[i]);
+
+		from = begin > from ? begin : from;
+		until = end < until ? end : until;
+	}
+	pthread_mutex_lock(&proven->lock);
+	memcpy(proven->digest, digest, sizeof(proven->digest));
+	proven->from = from;
+	proven->until = until;
+	pthread_mutex_unlock(&proven->lock);
+}
+
+static int verify_pinned(gnutls_session_t session, const struct mt_tls_peer *peer,
+	struct mt_tls_proven *proven, int *alert)
 {
 	const gnutls_datum_t *sent;
 	gnutls_x509_crt_t chain[CHAIN_MAX];
 	unsigned sent_count = 0;
+	uint8_t digest[32];
 	unsigned count = 0;
 	int err = MT_E_TLS;
 
 	sent = gnutls_certificate_get_peers(session, &sent_count);
-	if (sent == NULL || sent_count == 0 || sent_count > CHAIN_MAX) {
+	if (sent == NULL || sent_count == 0 || sent_count > CHAIN_MAX ||
+		!digest_of(digest, sent, sent_count)) {
 		goto out;
+	}
+	if (is_proven(proven, digest)) {
+		return 0;
 	}
 	for (; count < sent_count; count++) {
 		if (gnutls_x509_crt_init(&chain[count]) != 0) {
@@ -139,6 +194,9 @@ static int verify_pinned(gnutls_session_t session, const struct mt_tls_peer *pee
 		}
 	}
 	err = verify_under_pin(peer, chain, count, alert);
+	if (err == 0) {
+		note_proven(proven, digest, chain, count);
+	}
 out:
 	while (count > 0) {
 		gnutls_x509_crt_deinit(chain[--count]);
@@ -146,14 +204,15 @@ out:
 	return err;
 }
 
-int mt_tls_verify_peer(gnutls_session_t session, const struct mt_tls_peer *peer, int *alert)
+int mt_tls_verify_peer(gnutls_session_t session, const struct mt_tls_peer *peer,
+	struct mt_tls_proven *proven, int *alert)
 {
 	gnutls_typed_vdata_st data[2];
 	unsigned elements;
 	unsigned status = 0;
 
 	if (peer->pin_count > 0) {
-		return verify_pinned(session, peer, alert);
+		return verify_pinned(session, peer, proven, alert);
 	}
 	elements = expect(peer, data);
 	if (gnutls_certificate_verify_peers(session, data, elements, &status) != 0) {

@@ -5,8 +5,10 @@
 #include "proto/wire/profile.h"
 
 #include <gnutls/gnutls.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 /* Whom a client expects: with pins MT_PINNED_NAME under a pinned authority, else a name or an
  * address under the system's trust store.
@@ -19,8 +21,19 @@ struct mt_tls_peer {
 	size_t ip_len; /* 4 or 16 when `name` is a literal, else 0 */
 };
 
-/* 0 when the chain that the peer of `session` sent is good; else MT_E_PIN (no pinned authority at
- * its end) or MT_E_TLS, and `*alert` is what to tell the peer.
+/* The chain that was found good last under a pinned authority: a server shows the same one at every
+ * handshake, and whether it is good depends on its bytes and on the time alone. Shared by threads.
  */
-int mt_tls_verify_peer(
-	gnutls_session_t session, const struct mt_tls_peer *peer, int *alert) MT_MUST_CHECK;
+struct mt_tls_proven {
+	pthread_mutex_t lock;
+	uint8_t digest[32]; /* of all its certificates */
+	time_t from;        /* when all of them are within their dates */
+	time_t until;       /* 0: none yet */
+};
+
+/* 0 when the chain that the peer of `session` sent is good; else MT_E_PIN (no pinned authority at
+ * its end) or MT_E_TLS, and `*alert` is what to tell the peer. `proven` belongs to that very peer:
+ * it spares the signatures of a chain that is the same as before.
+ */
+int mt_tls_verify_peer(gnutls_session_t session, const struct mt_tls_peer *peer,
+	struct mt_tls_proven *proven, int *alert) MT_MUST_CHECK;

@@ -1,6 +1,7 @@
 /* links: proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c proto/wire/encode.c
  * store/pki.c tests/unit/cert_maker.c tests/unit/tls_pair.c
- * -Wl,--wrap=gnutls_certificate_set_x509_system_trust
+ * -Wl,--wrap=gnutls_certificate_set_x509_system_trust -Wl,--wrap=gnutls_x509_crt_verify
+ * -Wl,--wrap=time
  */
 #include "proto/quic/tls_verify.h"
 
@@ -15,6 +16,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 #include <gnutls/abstract.h>
@@ -320,6 +322,89 @@ static void test_handshake_pinned_bad_leaf(void **state)
 	mt_tls_client_unref(client);
 }
 
+static unsigned verified;
+
+int __wrap_gnutls_x509_crt_verify(gnutls_x509_crt_t crt, const gnutls_x509_crt_t *cas, unsigned n,
+	unsigned flags, unsigned *status);
+int __real_gnutls_x509_crt_verify(gnutls_x509_crt_t crt, const gnutls_x509_crt_t *cas, unsigned n,
+	unsigned flags, unsigned *status);
+
+/* The authority's own signature: the first step with every chain that has to be proven. */
+int __wrap_gnutls_x509_crt_verify(gnutls_x509_crt_t crt, const gnutls_x509_crt_t *cas, unsigned n,
+	unsigned flags, unsigned *status)
+{
+	verified++;
+	return __real_gnutls_x509_crt_verify(crt, cas, n, flags, status);
+}
+
+static time_t shift;
+
+time_t __wrap_time(time_t *out);
+time_t __real_time(time_t *out);
+
+time_t __wrap_time(time_t *out)
+{
+	time_t now = __real_time(NULL) + shift;
+
+	if (out != NULL) {
+		*out = now;
+	}
+	return now;
+}
+
+/* A chain is proven once; another one, and the same one outside its dates, is judged anew. */
+static void test_handshake_proven_chain(void **state)
+{
+	const struct pair_fixture *f = *state;
+	struct cert_spec spec = {.common_name = "a",
+		.dns = MT_PINNED_NAME,
+		.purpose = GNUTLS_KP_TLS_WWW_CLIENT,
+		.issuer_cert = f->ca_cert,
+		.issuer_key = f->ca_key};
+	struct mt_tls_server *server = pair_make_server(f, true);
+	struct mt_tls_client *client = pair_make_client(f, true);
+	struct pair_door door = {0};
+	struct pair_outcome out;
+	char *cert = NULL;
+	char *key = NULL;
+	char *chain;
+
+	verified = 0;
+	for (int i = 0; i < 3; i++) {
+		pair_shake(&out, server, client, &door);
+		assert_int_equal(out.client_rc, 0);
+		assert_int_equal(verified, 1);
+	}
+
+	/* Of the same authority, but not for servers: refused every time, and the first one is
+	 * still known. */
+	cert_make(&spec, &cert, &key);
+	chain = cert_join(cert, f->ca_cert);
+	for (unsigned i = 0; i < 2; i++) {
+		check_presented(client, f, chain, key, MT_E_TLS);
+		assert_int_equal(verified, 2 + i);
+	}
+	pair_shake(&out, server, client, &door);
+	assert_int_equal(out.client_rc, 0);
+	assert_int_equal(verified, 3);
+
+	shift = 100 * 365 * 86400L;
+	gnutls_global_set_time_function(__wrap_time);
+	pair_shake(&out, server, client, &door);
+	shift = 0;
+	gnutls_global_set_time_function(__real_time);
+	assert_int_equal(out.client_error, MT_E_TLS);
+	assert_int_equal(verified, 4);
+	pair_shake(&out, server, client, &door);
+	assert_int_equal(out.client_rc, 0);
+	assert_int_equal(verified, 4);
+	free(chain);
+	free(cert);
+	free(key);
+	mt_tls_client_unref(client);
+	mt_tls_server_unref(server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +413,7 @@ int main(void)
 		cmocka_unit_test(test_handshake_imported),
 		cmocka_unit_test(test_handshake_unpinned_appliance),
 		cmocka_unit_test(test_handshake_pinned_bad_leaf),
+		cmocka_unit_test(test_handshake_proven_chain),
 	};
 
 	return cmocka_run_group_tests(tests, pair_setup, pair_teardown);
