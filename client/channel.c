@@ -75,16 +75,27 @@ static void end(struct mt_channel *ch, uint64_t app_code)
 	}
 }
 
+static void tell_answer(struct mt_channel *ch, uint8_t status)
+{
+	ch->answer_due = false;
+	if (ch->events.on_answer != NULL) {
+		ch->events.on_answer(ch->events.user, status);
+	}
+}
+
 /* Takes the status; false when there is no channel. */
 static bool parse_status(struct mt_channel *ch)
 {
 	uint8_t status = ch->buffer[0];
 
 	ch->answered = true;
-	if (ch->events.on_answer != NULL) {
-		ch->events.on_answer(ch->events.user, status);
+	if (status != MT_STATUS_OK) {
+		tell_answer(ch, status);
+		return false;
 	}
-	return status == MT_STATUS_OK;
+	/* With a Closing right behind it, it is no welcome. */
+	ch->answer_due = true;
+	return true;
 }
 
 /* Handles the messages in the buffer; false when they make no sense. */
@@ -96,9 +107,6 @@ static bool parse(struct mt_channel *ch)
 		if (!parse_status(ch)) {
 			return false;
 		}
-		if (ch->stream == NULL) { /* closed by a handler */
-			return true;
-		}
 		done = 1;
 	}
 	for (;;) {
@@ -106,11 +114,18 @@ static bool parse(struct mt_channel *ch)
 		size_t used;
 		int err = mt_channel_decode(&msg, &used, ch->buffer + done, ch->fill - done);
 
+		if (err < 0 && err != MT_E_AGAIN) {
+			return false;
+		}
+		if (ch->answer_due && !ch->closing &&
+			(err != 0 || msg.type != MT_CHANNEL_CLOSING)) {
+			tell_answer(ch, MT_STATUS_OK);
+			if (ch->stream == NULL) { /* closed by a handler */
+				return true;
+			}
+		}
 		if (err == MT_E_AGAIN) {
 			break;
-		}
-		if (err < 0) {
-			return false;
 		}
 		on_message(ch, &msg);
 		if (ch->stream == NULL) { /* closed by a handler */

@@ -25,6 +25,7 @@ struct mt_channel {
 	struct mt_channel_events events;
 	uint64_t (*now_ns)(void *user);  /* with the user of `events` */
 	bool answered;                   /* with whatever status */
+	bool answer_due;                 /* nobody has been told that it was a good one */
 	bool closing;                    /* the server closes the connection with this: */
 	uint32_t closing_code;           /* enum mt_app_code */
 	bool greeted;                    /* the server's Hello has come */

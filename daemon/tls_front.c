@@ -166,10 +166,13 @@ static void on_established(struct mt_stream *stream, void *user)
 	LIST_INSERT_HEAD(&s->visits, v, of_session);
 	rv = mt_session_enter(s, f->limits.max_streams);
 	if (rv < 0) {
+		enum mt_app_code code = s->closing ? (enum mt_app_code)s->close_code : MT_APP_LIMIT;
+
 		mt_count(&counters_of(f)->quic.connections_refused, 1);
 		f->cfg.on_refused(f->cfg.user, &v->remote,
 			s->closing ? s->close_reason : MT_SESSION_CROWDED_TEXT, fingerprint);
-		mt_channel_refuse(stream);
+		mt_tls_front_refuse(
+			v, code, s->closing ? mt_app_code_text(code) : MT_SESSION_CROWDED_TEXT);
 		return;
 	}
 	mt_session_accept_stream(s, stream);
@@ -226,6 +229,7 @@ static void on_gone(const struct mt_tls_socket *socket, void *user)
 		LIST_REMOVE(v, of_session);
 		mt_session_exit(v->session, f->limits.max_streams);
 	}
+	mt_deadline_cancel(&v->refusal);
 	LIST_REMOVE(v, of_front);
 	f->visit_count--;
 	mt_mem_release(f->cfg.env->mem, v);
@@ -292,6 +296,7 @@ void mt_tls_front_free(struct mt_tls_front *f)
 	mt_tls_accept_deinit(f);
 	mt_tls_loop_free(f->tls);
 	while ((v = LIST_FIRST(&f->visits)) != NULL) {
+		mt_deadline_cancel(&v->refusal);
 		LIST_REMOVE(v, of_front);
 		mt_mem_release(f->cfg.env->mem, v);
 	}

@@ -22,7 +22,10 @@ struct mt_tls_visit {
 	struct mt_addr remote;
 	bool counted_kernel;
 	bool counted_user;
-	bool told; /* why it was refused is known already */
+	bool told;                  /* why it was refused is known already */
+	struct mt_deadline refusal; /* runs while a refused one has not said what it wants */
+	enum mt_app_code refusal_code;
+	const char *refusal_text;
 };
 
 /* A power of 2. */
@@ -44,6 +47,10 @@ struct mt_tls_front {
 
 /* tls_front.c: takes the descriptor */
 void mt_tls_front_begin(struct mt_tls_front *f, int fd, const struct mt_addr *remote);
+
+/* tls_refuse.c: answers a connection whose session may not be used, whatever it asks for: a tunnel
+ * with a failure, a control channel with the reason. The stream is taken, `text` lasts. */
+void mt_tls_front_refuse(struct mt_tls_visit *v, enum mt_app_code code, const char *text);
 
 /* tls_accept.c */
 void mt_tls_accept_init(struct mt_tls_front *f);
