@@ -121,5 +121,6 @@ void mt_observe_tick(struct mt_appliance *a)
 	a->facts.events_dropped = mt_events_dropped(&a->events);
 	mt_board_set(&a->board, &a->facts);
 	observe_sums(a);
+	mt_hub_expire(a->hub);
 	tell_present(a);
 }

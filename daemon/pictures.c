@@ -38,6 +38,9 @@ static void fill_connection(struct mt_web_connection *out, const struct mt_conne
 	memcpy(out->id, row->id, sizeof(out->id));
 	memcpy(out->client, row->client, sizeof(out->client));
 	(void)mt_addr_format(&row->peer, out->peer, sizeof(out->peer));
+	if (row->trace != 0) {
+		(void)mt_trace_format_connection(out->trace, row->trace); /* returns it */
+	}
 }
 
 static void gathered(void *user, bool cancelled)

@@ -116,6 +116,22 @@ void mt_hub_publish_failure(struct mt_hub *hub, enum mt_web_listing which)
 	mt_hub_unlock(hub);
 }
 
+void mt_hub_expire(struct mt_hub *hub)
+{
+	const uint64_t now = mt_hub_now_ms();
+
+	mt_hub_lock(hub);
+	for (size_t i = 0; i < MT_WEB_LISTINGS; i++) {
+		struct mt_hub_rows *picture = hub->pictures[i];
+
+		if (picture != NULL && now - picture->at_ms > MT_HUB_KEEP_MS) {
+			hub->pictures[i] = NULL;
+			unref(picture);
+		}
+	}
+	mt_hub_unlock(hub);
+}
+
 enum mt_hub_answer mt_hub_get(struct mt_hub *hub, struct mt_hub_user *user,
 	struct MHD_Connection *connection, const struct mt_web_view *view,
 	enum mt_web_listing which, bool waited, struct mt_hub_rows **out)

@@ -16,7 +16,8 @@
 #define MT_HUB_READERS_MAX 16
 #define MT_HUB_WAITERS_MAX 256 /* requests that wait for a picture */
 #define MT_HUB_FRESH_MS    1000
-#define MT_HUB_RECENT      50 /* events that a new reader gets */
+#define MT_HUB_KEEP_MS     10000 /* a picture that nobody asks for any more */
+#define MT_HUB_RECENT      50    /* events that a new reader gets */
 
 struct MHD_Connection;
 struct mt_hub;
@@ -33,6 +34,9 @@ void mt_hub_free(struct mt_hub *hub);
  */
 void mt_hub_publish(struct mt_hub *hub, enum mt_web_listing which, void *rows, size_t count);
 void mt_hub_publish_failure(struct mt_hub *hub, enum mt_web_listing which);
+/* Lets go of pictures older than MT_HUB_KEEP_MS: they grow with connections. About once a second.
+ */
+void mt_hub_expire(struct mt_hub *hub);
 /* An event as JSON (one line; taken, from malloc(); NULL is counted as missed). Numbers rise by
  * one. */
 void mt_hub_event(struct mt_hub *hub, int64_t number, char *json);

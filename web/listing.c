@@ -44,6 +44,7 @@ static const struct field connection_fields[] = {
 	{"client", TEXT, C(client)},
 	{"peer", TEXT, C(peer)},
 	{"transport", STATIC, C(transport)},
+	{"trace", TEXT, C(trace)},
 	{"worker", UNSIGNED, C(worker)},
 	{"connected_at", INT64, C(connected_at)},
 	{"rtt_ms", REAL, C(rtt_ms)},

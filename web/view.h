@@ -3,6 +3,7 @@
 
 #include "proto/wire/addr.h"
 #include "proto/wire/profile.h"
+#include "proto/wire/trace.h"
 #include "web/metrics.h"
 
 #include <stdbool.h>
@@ -19,7 +20,8 @@ struct mt_web_connection {
 	char id[24];
 	char client[MT_NAME_MAX + 1];
 	char peer[MT_ADDR_TEXT_MAX];
-	const char *transport; /* static, as the next text */
+	char trace[MT_TRACE_TEXT_MAX]; /* empty: its tunnels have their own */
+	const char *transport;         /* static, as the next text */
 	const char *congestion_control;
 	unsigned worker;
 	int64_t connected_at; /* Unix seconds */
