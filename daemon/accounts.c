@@ -7,6 +7,7 @@
 #include <time.h>
 
 #define SLOTS_FIRST 64
+#define FUTURE_S    (32 * 86400) /* a clock that is set back by less may be the wrong one */
 
 /* ---- the table ---- */
 
@@ -261,6 +262,20 @@ void mt_account_usage(struct mt_account *a, struct mt_store_usage *out)
 	*out = u;
 }
 
+/* A clock that was set back begins no period; but one that began in a future that was none must not
+ * last until then.
+ */
+static void follow_clock(struct mt_account *a, int64_t now)
+{
+	int64_t start = mt_quota_period_start(a->limits.quota_period, now);
+
+	if (start > a->period_start) {
+		begin_period(a, now);
+	} else if (a->period_start - FUTURE_S > now) {
+		a->period_start = start;
+	}
+}
+
 void mt_accounts_tick(struct mt_accounts *t, int64_t now,
 	void (*fn)(struct mt_account *account, void *user), void *user)
 {
@@ -270,10 +285,8 @@ void mt_accounts_tick(struct mt_accounts *t, int64_t now,
 		if (a == NULL || !a->live || a->limits.quota_bytes == 0) {
 			continue;
 		}
-		/* A clock that was set back begins none. */
-		if (a->limits.quota_period != MT_QUOTA_TOTAL &&
-			mt_quota_period_start(a->limits.quota_period, now) > a->period_start) {
-			begin_period(a, now);
+		if (a->limits.quota_period != MT_QUOTA_TOTAL) {
+			follow_clock(a, now);
 		}
 		if (!a->quota_told && mt_account_is_exhausted(a)) {
 			a->quota_told = true;

@@ -180,6 +180,7 @@ void mt_appliance_refresh_hosts(struct mt_appliance *a)
 	mt_log(MT_LOG_DEBUG, "host_addresses_changed", MT_LOG_NUMBER("addresses", a->host_count));
 	rv = mt_appliance_republish(a, false, NULL, NULL, why, sizeof(why));
 	if (rv != 0) {
+		a->behind = true; /* the addresses themselves are no news the next time */
 		mt_log(MT_LOG_ERROR, "publish_failed", MT_LOG_TEXT("error", why));
 	}
 }
@@ -398,6 +399,7 @@ int mt_appliance_commit(struct mt_appliance *a, struct mt_publication *p,
 	}
 	mt_appliance_post_facts(a);
 	if (d == NULL) {
+		a->behind = true;
 		return rv;
 	}
 	d->snapshot = mt_snapshot_ref(a->snapshot);
@@ -405,6 +407,7 @@ int mt_appliance_commit(struct mt_appliance *a, struct mt_publication *p,
 	d->user = user;
 	rv = mt_appliance_ask(a, -1, &ops, d);
 	if (rv != 0) {
+		a->behind = true;
 		mt_snapshot_unref(d->snapshot);
 		free(d);
 	}

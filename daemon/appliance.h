@@ -46,6 +46,7 @@ struct mt_appliance {
 	struct mt_settings settings;
 	struct mt_tls_server *tls;
 	struct mt_snapshot *snapshot;
+	bool behind; /* what is stored, or the host's addresses, could not be put in force yet */
 	struct mt_accounts accounts;
 	uint8_t secret[32];
 	uint8_t tag;

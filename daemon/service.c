@@ -7,6 +7,7 @@
 #include "daemon/metrics.h"
 #include "daemon/observe.h"
 #include "daemon/publish.h"
+#include "daemon/verbs_stored.h"
 #include "proto/wire/encode.h"
 
 #include <errno.h>
@@ -189,6 +190,7 @@ void mt_appliance_retry(struct mt_appliance *a)
 	if (a->worker_count > 0 && a->facts.tls_problem[0] != '\0') {
 		mt_tls_listeners_try(a);
 	}
+	mt_stored_catch_up(a);
 	mt_listeners_tick(a, mt_trial_active(&a->trial));
 	mt_appliance_post_facts(a);
 }

@@ -53,9 +53,38 @@ void mt_stored_publish(
 		}
 	}
 	if (rv != 0) {
-		(void)snprintf(message, sizeof(message), "stored, but not yet in force: %s", why);
+		a->behind = true;
+		(void)snprintf(message, sizeof(message),
+			"stored, but not yet in force: %s; it is tried again", why);
 		mt_log(MT_LOG_ERROR, "publish_failed", MT_LOG_TEXT("error", why));
 		free(p);
-		mt_reply_made(reply, result, "failed", message, "restart the daemon");
+		mt_reply_made(reply, result, "failed", message,
+			"mytunnelctl status, and restart the daemon if that does not help");
+	}
+}
+
+static void caught_up(void *user, bool cancelled)
+{
+	(void)user; /* nobody waits */
+	(void)cancelled;
+}
+
+void mt_stored_catch_up(struct mt_appliance *a)
+{
+	struct mt_publication next;
+	char why[MT_WHY_MAX];
+	int rv;
+
+	if (!a->behind) {
+		return;
+	}
+	/* The certificates too: what failed may have been theirs. */
+	rv = mt_appliance_prepare(a, &next, &a->settings, true, why, sizeof(why));
+	if (rv == 0) {
+		rv = mt_appliance_commit(a, &next, caught_up, NULL);
+	}
+	a->behind = rv != 0;
+	if (rv == 0) {
+		mt_log(MT_LOG_INFO, "publish_caught_up");
 	}
 }

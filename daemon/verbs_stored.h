@@ -14,3 +14,5 @@
  */
 void mt_stored_publish(
 	struct mt_appliance *a, struct mt_reply *reply, bool renew_tls, bool keep, json_t *result);
+/* Tries again what could not be put in force; nothing when everything is. */
+void mt_stored_catch_up(struct mt_appliance *a);

@@ -246,6 +246,15 @@ static void test_quota(void **state)
 	mt_account_count(a, 0, 3001);
 	mt_accounts_tick(&t, now + 86400, on_reached, &told);
 	assert_int_equal(told, 3);
+	/* A clock that was years ahead for a moment began a period that must not last for years,
+	 * and what it has counted stays. */
+	mt_accounts_tick(&t, now + 3650ll * 86400, on_reached, &told);
+	mt_account_count(a, 0, 3001);
+	mt_accounts_tick(&t, now + 86400, on_reached, &told);
+	assert_true(mt_account_is_exhausted(a));
+	assert_int_equal(told, 4);
+	mt_accounts_tick(&t, now + 2 * 86400, on_reached, &told);
+	assert_false(mt_account_is_exhausted(a));
 	client.limits.quota_bytes = 0;
 	publish(&t, &client);
 	assert_false(mt_account_is_exhausted(a));

@@ -104,6 +104,35 @@ static void test_publish_not_in_force(void **state)
 	assert_non_null(strstr(reply.message, "workers could not be told"));
 }
 
+static void test_publish_caught_up(void **state)
+{
+	(void)state;
+	appliance.behind = false;
+	mt_stored_catch_up(&appliance);
+	memset(&fake, 0, sizeof(fake));
+	mt_stored_catch_up(&appliance);
+	assert_null(fake.done); /* there was nothing to do */
+	(void)publish(MT_E_STORE, 0, json_object());
+	assert_true(appliance.behind);
+	/* A later change does not know of everything that the failed one wanted. */
+	(void)publish(0, 0, json_object());
+	fake.done(fake.user, false);
+	assert_true(appliance.behind);
+	fake.prepare = MT_E_STORE;
+	mt_stored_catch_up(&appliance);
+	assert_true(appliance.behind);
+	fake.prepare = 0;
+	fake.commit = -ENOMEM;
+	mt_stored_catch_up(&appliance);
+	assert_true(appliance.behind);
+	fake.commit = 0;
+	fake.renewed_tls = false;
+	mt_stored_catch_up(&appliance);
+	assert_false(appliance.behind);
+	assert_true(fake.renewed_tls);
+	fake.done(fake.user, false);
+}
+
 static void test_publish_done(void **state)
 {
 	static const struct {
@@ -134,6 +163,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_publish_not_in_force),
+		cmocka_unit_test(test_publish_caught_up),
 		cmocka_unit_test(test_publish_done),
 	};
 
