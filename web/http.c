@@ -11,7 +11,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG    256
+#define BACKLOG 256
+/* What the system holds of an answer for a peer that does not read; its own limit is megabytes, and
+ * such a peer is cut only when this is full. Connections inherit it. */
+#define SEND_BYTES (64 * 1024)
 #define PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
 struct mt_web {
@@ -32,6 +35,7 @@ static void ignore_log(void *user, const char *format, va_list args)
 static int open_socket(const struct mt_addr *addr, struct mt_addr *local)
 {
 	int on = 1;
+	int send_bytes = SEND_BYTES;
 	struct sockaddr_storage name;
 	socklen_t len = sizeof(name);
 	int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -41,6 +45,7 @@ static int open_socket(const struct mt_addr *addr, struct mt_addr *local)
 		return -errno;
 	}
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes)) != 0 ||
 		(addr->sa.sa_family == AF_INET6 &&
 			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) != 0) ||
 		bind(fd, &addr->sa, addr->len) != 0 || listen(fd, BACKLOG) != 0 ||

@@ -1,5 +1,6 @@
 """The HTTP interface against its manual page, and who may look."""
 import base64
+import collections
 import contextlib
 import http.client
 import json
@@ -8,6 +9,8 @@ import re
 import socket
 import ssl
 import subprocess
+import threading
+import time
 
 from harness import Server, wait_until
 
@@ -234,8 +237,60 @@ def test_readers_are_bounded():
             for i in range(40):
                 server.ctl("set", "server.public_addr", value[i % 2])
             return server.metrics()["mytunnel_http_event_readers"] == 0
-        wait_until(flood, 120, what="the stalled reader to be cut")
+        wait_until(flood, 60, what="the stalled reader to be cut")
         stalled.close()
+
+
+def test_endpoint_moves_under_readers():
+    """Readers of the stream and askers of all kinds, while the endpoint is switched and moved."""
+    paths = ("/connections", "/clients", "/stats", "/metrics", "/status", "/events", "/")
+    with Server() as server:
+        server.client()
+        over = threading.Event()
+        answered = collections.Counter()
+
+        def look(path):
+            while not over.is_set():
+                try:
+                    host, port = server_address[0].rsplit(":", 1)
+                    connection = http.client.HTTPConnection(host, int(port), timeout=5)
+                    with contextlib.closing(connection):
+                        connection.request("GET", path)
+                        answer = connection.getresponse()
+                        while answer.read(1024 if path != "/events" else 1) and not over.is_set():
+                            pass
+                        answered[path] += 1
+                except (OSError, http.client.HTTPException):
+                    time.sleep(0.01)  # it is just moving
+
+        server_address = [server.status()["http"]["address"]]
+        lookers = [threading.Thread(target=look, args=(path,)) for path in paths for _ in range(2)]
+        for looker in lookers:
+            looker.start()
+        try:
+            for _ in range(6):
+                server.ctl("set", "metrics.enabled", "off")
+                assert server.status()["http"]["address"] is None
+                server.ctl("set", "metrics.enabled", "on")
+                server_address[0] = server.status()["http"]["address"]
+                server.ctl("set", "metrics.bind_addr", "127.0.0.2:0")
+                server_address[0] = server.status()["http"]["address"]
+                before = answered.copy()
+                wait_until(lambda: all(answered[path] > before[path] for path in paths[:5]), 30,
+                           what="answers of the new address")
+                server.ctl("set", "metrics.bind_addr", "127.0.0.1:0")
+                server_address[0] = server.status()["http"]["address"]
+        finally:
+            over.set()
+            for looker in lookers:
+                looker.join()
+        wait_until(lambda: server.metrics()["mytunnel_http_event_readers"] == 0,
+                   what="readers to go")
+        # The server stops with readers of the stream connected.
+        streams = [Stream(server) for _ in range(4)]
+        assert all(stream.next()[0] == "hello" for stream in streams)
+    for stream in streams:
+        stream.close()
 
 
 def raw(server, data, wait=5):
