@@ -106,4 +106,7 @@ int mt_ctl_top(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_doctor(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_audit(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_backup(const struct mt_ctl *ctl, int argc, char **argv);
+int mt_ctl_trace_start(const struct mt_ctl *ctl, int argc, char **argv);
+int mt_ctl_trace_stop(const struct mt_ctl *ctl, int argc, char **argv);
+int mt_ctl_trace_list(const struct mt_ctl *ctl, int argc, char **argv);
 int mt_ctl_restore(const struct mt_ctl *ctl, int argc, char **argv);

@@ -100,6 +100,16 @@ static const struct mt_ctl_verb verbs[] = {
 		"  mytunnelctl backup mytunnel-1.backup\n", 1, 1, mt_ctl_backup},
 	{"restore", "FILE", "Replace everything by a backup, after checking it",
 		"  mytunnelctl restore mytunnel-1.backup\n", 1, 1, mt_ctl_restore},
+	{"trace start", "CLIENT --qlog DIR [--for TIME] [--max-size SIZE]",
+		"Write qlog of a client's new connections into a folder, until Ctrl-C",
+		"  sudo mytunnelctl trace start laptop --qlog /tmp/laptop --for 5m\n\n"
+		"There is a file for each connection: DIR/TRACE-ID.sqlog. It needs ngtcp2 1.22.1 "
+		"or later.\n",
+		1, 7, mt_ctl_trace_start},
+	{"trace stop", "[CLIENT]", "End the trace of a client, or all traces",
+		"  mytunnelctl trace stop laptop\n", 0, 1, mt_ctl_trace_stop},
+	{"trace list", "", "Traces that are under way", "  mytunnelctl trace list\n", 0, 0,
+		mt_ctl_trace_list},
 	{"drain", "", "Take no more work, and let open tunnels end, until the daemon is restarted",
 		"  mytunnelctl --yes drain\n", 0, 0, mt_ctl_drain},
 	{"version", "", "Versions of this program and of the daemon", "  mytunnelctl version\n", 0,

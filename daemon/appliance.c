@@ -200,6 +200,7 @@ static int init_handles(struct mt_appliance *a)
 	}
 	a->rounds.inbox = &a->inbox;
 	mt_events_init(&a->events, a->loop, &a->inbox);
+	mt_trace_desk_init(&a->trace_desk, a->loop, &a->qlogs);
 	mt_trial_init(&a->trial, a->loop, a);
 	a->retry.data = a;
 	a->accounting.data = a;
@@ -218,6 +219,7 @@ int mt_appliance_new(struct mt_appliance **out, uv_loop_t *loop, const char *sta
 	if (a == NULL) {
 		return rv;
 	}
+	mt_qlogs_init(&a->qlogs);
 	a->loop = loop;
 	a->counters = aligned_alloc(
 		alignof(struct mt_worker_counters), MT_WORKERS_MAX * sizeof(*a->counters));
@@ -287,6 +289,7 @@ void mt_appliance_free(struct mt_appliance *a)
 		return;
 	}
 	mt_events_free(&a->events);
+	mt_qlogs_deinit(&a->qlogs);
 	mt_upload_free(a->upload);
 	mt_store_close(a->store);
 	mt_lookup_free(a->lookup);

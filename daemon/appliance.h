@@ -12,11 +12,13 @@
 #include "daemon/lookup.h"
 #include "daemon/memory.h"
 #include "daemon/pictures.h"
+#include "daemon/qlogs.h"
 #include "daemon/renewal.h"
 #include "daemon/round.h"
 #include "daemon/snapshot.h"
 #include "daemon/status.h"
 #include "daemon/tls_listeners.h"
+#include "daemon/trace_desk.h"
 #include "daemon/view.h"
 #include "daemon/worker.h"
 #include "proto/wire/err.h"
@@ -62,6 +64,8 @@ struct mt_appliance {
 	struct mt_inbox inbox;
 	struct mt_rounds rounds;
 	struct mt_events events;
+	struct mt_qlogs qlogs;
+	struct mt_trace_desk trace_desk;
 	struct mt_listeners listeners;
 	struct mt_tls_listeners tls_listeners;
 	struct mt_trial trial;

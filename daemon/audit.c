@@ -10,10 +10,18 @@
 
 #define TEXT_MAX 512 /* of one argument; what is longer is no name, value or rule */
 
-/* Parts of larger works, whose end is recorded. */
+/* Parts of larger works, whose beginning or end is recorded, and what only looks. */
 static bool is_silent(const char *verb)
 {
-	return strcmp(verb, "restore.begin") == 0 || strcmp(verb, "restore.part") == 0;
+	static const char *const names[] = {
+		"restore.begin", "restore.part", "trace.read", "trace.list"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(verb, names[i]) == 0) {
+			return true;
+		}
+	}
+	return false;
 }
 
 static bool is_secret(const char *key)

@@ -81,6 +81,7 @@ static int start_workers(struct mt_appliance *a, struct mt_listen *listen)
 			.listeners = ids,
 			.socket_count = listen->addr_count,
 			.counters = &a->counters[made],
+			.qlogs = &a->qlogs,
 			.events = {.on_drained = on_worker_drained,
 				.on_event = on_worker_event,
 				.user = a}};
@@ -321,6 +322,7 @@ void mt_appliance_stop(struct mt_appliance *a)
 	mt_inbox_close(&a->inbox);
 	mt_rounds_cancel(&a->rounds);
 	mt_events_close(&a->events);
+	mt_trace_desk_close(&a->trace_desk);
 	mt_lookup_stop(a->lookup);
 	if (a->watching) {
 		mt_hosts_watch_stop(&a->watch);

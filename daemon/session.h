@@ -56,6 +56,7 @@ struct mt_session {
 	char client[MT_NAME_MAX + 1]; /* empty without identity */
 	int64_t connected_at;         /* Unix seconds */
 	struct mt_tunnels tunnels;    /* its `trace` is the connection's trace id */
+	uint64_t qlog;                /* number of the trace that has its qlog; 0: none */
 	struct mt_relay *relay;       /* NULL before the first datagram */
 	struct mt_session_channel channels[MT_SESSION_CHANNELS_MAX];
 	bool watched; /* stands in env->watched */

@@ -41,6 +41,10 @@ static const struct mt_verb table[] = {
 	{"restore.part", MT_RIGHTS_ADMIN, mt_verb_restore_part},
 	{"restore.finish", MT_RIGHTS_ADMIN, mt_verb_restore_finish},
 	{"drain", MT_RIGHTS_ADMIN, mt_verb_drain},
+	{"trace.start", MT_RIGHTS_ADMIN, mt_verb_trace_start},
+	{"trace.read", MT_RIGHTS_ADMIN, mt_verb_trace_read},
+	{"trace.stop", MT_RIGHTS_ADMIN, mt_verb_trace_stop},
+	{"trace.list", MT_RIGHTS_ADMIN, mt_verb_trace_list},
 };
 
 #define COUNT (sizeof(table) / sizeof(table[0]))

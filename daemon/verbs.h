@@ -63,5 +63,10 @@ void mt_verb_backup(struct mt_appliance *a, json_t *args, struct mt_reply *reply
 void mt_verb_restore_begin(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_restore_part(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_restore_finish(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+/* What connections do, as qlog: whoever has started a trace reads it, or it ends by itself. */
+void mt_verb_trace_start(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_trace_read(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_trace_stop(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
+void mt_verb_trace_list(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_audit(struct mt_appliance *a, json_t *args, struct mt_reply *reply);
 void mt_verb_doctor(struct mt_appliance *a, json_t *args, struct mt_reply *reply);

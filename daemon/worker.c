@@ -226,6 +226,7 @@ int mt_worker_new(struct mt_worker **out, const struct mt_worker_config *config)
 	w->index = config->index;
 	w->count = config->count;
 	w->events = config->events;
+	w->qlogs = config->qlogs;
 	w->env.counters = config->counters;
 	w->env.snapshot = mt_snapshot_ref(config->snapshot);
 	LIST_INIT(&w->sessions);

@@ -5,6 +5,7 @@
 
 #include "daemon/counters.h"
 #include "daemon/events.h"
+#include "daemon/qlogs.h"
 #include "daemon/queue.h"
 #include "daemon/snapshot.h"
 #include "proto/io/udp.h"
@@ -39,6 +40,7 @@ struct mt_worker_config {
 	const unsigned *listeners;           /* by which each socket is known later */
 	size_t socket_count;
 	struct mt_worker_counters *counters; /* borrowed, outlives the worker */
+	struct mt_qlogs *qlogs;              /* the same */
 	struct mt_worker_events events;
 };
 

@@ -118,6 +118,32 @@ static const char *end_reason(const struct mt_conn_end *end)
 	return "protocol error";
 }
 
+static bool wants_qlog(void *user)
+{
+	const struct mt_worker *w = user;
+
+	return mt_qlogs_wanted(w->qlogs);
+}
+
+static bool on_qlog(void *user, struct mt_conn *c, const struct mt_qlog_part *part)
+{
+	struct mt_worker *w = user;
+	const struct mt_session *s = mt_conn_user(c);
+
+	return s != NULL && mt_qlogs_put(w->qlogs, s->qlog, s->tunnels.trace, part);
+}
+
+/* Now that the client is known. */
+static void keep_qlog(struct mt_worker *w, struct mt_session *s)
+{
+	if (mt_conn_has_qlog(s->conn)) {
+		s->qlog = mt_qlogs_find(w->qlogs, s->client);
+		if (s->qlog != 0) {
+			mt_conn_keep_qlog(s->conn);
+		}
+	}
+}
+
 static void on_established(void *user, struct mt_conn *c)
 {
 	struct mt_worker *w = user;
@@ -134,6 +160,7 @@ static void on_established(void *user, struct mt_conn *c)
 		MT_PROBE4(handshake_done, mt_conn_serial(c), s->tunnels.trace, s->client,
 			&mt_conn_remote(c)->sa);
 		mt_worker_tell_session(w, s, "connected", "", "");
+		keep_qlog(w, s);
 		/* The snapshot may have changed since the handshake asked. */
 		mt_session_recheck(s, MT_RECHECK_OTHERS);
 	}
@@ -202,6 +229,8 @@ void mt_worker_set_events(struct mt_worker *w, struct mt_endpoint_events *events
 		.on_datagram_room = on_datagram_room,
 		.on_end = on_end,
 		.on_foreign = on_foreign,
+		.wants_qlog = wants_qlog,
+		.on_qlog = on_qlog,
 		.user = w,
 	};
 }

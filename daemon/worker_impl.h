@@ -21,6 +21,7 @@ struct mt_worker {
 	unsigned index;
 	unsigned count;
 	struct mt_worker_events events;
+	struct mt_qlogs *qlogs;
 	struct mt_mailbox *mailbox;
 	struct mt_mailbox **others; /* by index, referenced; NULL until started */
 	struct mt_driver *driver;

@@ -194,8 +194,9 @@ void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len
 		mt_stream_detach(s, c->end.err ? c->end.err : MT_E_CLOSED);
 	}
 	mt_conn_free_datagrams(c);
-	ngtcp2_conn_del(c->qc);
+	ngtcp2_conn_del(c->qc); /* which ends a qlog */
 	c->qc = NULL;
+	mt_conn_drop_qlog(c);
 	mt_tls_session_deinit(&c->tls);
 	mt_expiry_remove(&ep->expiries, &c->expiry);
 	if (c->is_dirty) {

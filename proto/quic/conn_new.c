@@ -104,6 +104,7 @@ static int init_qc_server(struct mt_conn *c, const struct mt_conn_new *how)
 		return rc;
 	}
 	fill_settings(c, &settings, probes);
+	mt_conn_start_qlog(c, &settings);
 	fill_params(c, &params);
 	params.original_dcid = how->odcid ? *how->odcid : how->hd->dcid;
 	params.original_dcid_present = 1;
@@ -200,6 +201,7 @@ int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt
 	rc = how->hd ? init_qc_server(c, how) : init_qc_client(c, how);
 	if (rc != 0) {
 		ngtcp2_conn_del(c->qc);
+		mt_conn_drop_qlog(c);
 		mt_tls_session_deinit(&c->tls);
 		mt_cid_remove_all(ep->cids, &c->owner);
 		mt_mem_release(ep->cfg.mem, c);

@@ -115,6 +115,7 @@ void mt_endpoint_free(struct mt_endpoint *ep)
 	}
 	while ((c = TAILQ_FIRST(&ep->all))) {
 		c->end = (struct mt_conn_end){.err = MT_E_CLOSED};
+		mt_conn_drop_qlog(c); /* without events */
 		mt_conn_end_now(c, NULL, 0, false);
 	}
 	mt_endpoint_drop_deferred(ep);
@@ -418,6 +419,7 @@ static void deliver_conn(struct mt_conn *c)
 		if (ev->on_established) {
 			ev->on_established(ev->user, c);
 		}
+		mt_conn_drop_held_qlog(c);
 		mt_conn_deliver_early(c);
 	}
 	if ((events & MT_EV_STREAMS_LEFT) && ev->on_streams_left && !c->close_pending) {

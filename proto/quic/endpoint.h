@@ -10,6 +10,7 @@
 #include "proto/quic/conn.h"
 #include "proto/quic/counters.h"
 #include "proto/quic/mem.h"
+#include "proto/quic/qlog.h"
 #include "proto/quic/tls.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/err.h"
@@ -82,6 +83,14 @@ struct mt_endpoint_events {
 	 * call. */
 	void (*on_foreign)(void *user, uint8_t worker, const struct mt_path *path, unsigned ecn,
 		const uint8_t *data, size_t len);
+	/* Server: whether a new connection is to have a qlog; asked for each of them. NULL: none.
+	 * on_qlog gets that of a connection for which mt_conn_keep_qlog was called; the part is
+	 * borrowed. It is called from inside any call of the endpoint: nothing of the endpoint may
+	 * be called but the getters of a connection. With false it is not called again for this
+	 * connection.
+	 */
+	bool (*wants_qlog)(void *user);
+	bool (*on_qlog)(void *user, struct mt_conn *c, const struct mt_qlog_part *part);
 	void *user;
 };
 

@@ -6,6 +6,7 @@
 #include "proto/quic/endpoint.h"
 #include "proto/quic/expiry.h"
 #include "proto/quic/mem.h"
+#include "proto/quic/qlog.h"
 #include "proto/quic/stream_kind.h"
 #include "proto/quic/tls.h"
 
@@ -138,6 +139,7 @@ struct mt_conn {
 	uint64_t handshake_ns; /* how long it took */
 	uint64_t lost_counted; /* packets that the counters know of */
 	unsigned events;
+	struct mt_qlog *qlog; /* NULL: nobody wants to know */
 	enum mt_cc cc;
 	bool server : 1;
 	bool established : 1;
@@ -202,6 +204,7 @@ struct mt_endpoint {
 	size_t count;
 	size_t half_open;
 	size_t closing_count;
+	unsigned qlogs_held; /* of connections whose client is not known yet */
 	uint8_t reset_secret[MT_SECRET_LEN];
 	uint8_t token_secret[MT_SECRET_LEN];
 	struct mt_meter {
@@ -253,6 +256,12 @@ const ngtcp2_callbacks *mt_conn_callbacks(bool server);
 /* conn_write.c: false when the way out is blocked */
 bool mt_conn_write(struct mt_conn *c);
 void mt_conn_write_close(struct mt_conn *c);
+
+/* qlog.c: begins one when it is wanted, and safe */
+void mt_conn_start_qlog(struct mt_conn *c, ngtcp2_settings *settings);
+void mt_conn_drop_qlog(struct mt_conn *c);
+/* The same unless somebody has asked to keep it. */
+void mt_conn_drop_held_qlog(struct mt_conn *c);
 
 /* stream.c */
 struct mt_quic_stream *mt_stream_new(struct mt_conn *c, int64_t id, bool by_peer);

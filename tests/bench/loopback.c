@@ -1,7 +1,7 @@
 /* links: proto/io/driver.c proto/io/poller.c proto/io/pump.c proto/io/bucket.c proto/io/pacer.c
  * proto/io/udp_socket.c
  * proto/io/udp_rx.c proto/io/udp_tx.c proto/quic/accept.c proto/quic/cid.c
- * proto/quic/conn.c proto/quic/conn_new.c proto/quic/conn_callbacks.c
+ * proto/quic/conn.c proto/quic/conn_new.c proto/quic/qlog.c proto/quic/conn_callbacks.c
  * proto/quic/conn_write.c proto/quic/defer.c proto/quic/endpoint.c proto/quic/expiry.c
  * proto/quic/identity.c proto/quic/mem.c proto/quic/memory.c proto/quic/stream.c
  * proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c proto/wire/addr.c

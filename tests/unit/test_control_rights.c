@@ -56,6 +56,10 @@ HANDLER(mt_verb_restore_begin)
 HANDLER(mt_verb_restore_part)
 HANDLER(mt_verb_restore_finish)
 HANDLER(mt_verb_drain)
+HANDLER(mt_verb_trace_start)
+HANDLER(mt_verb_trace_read)
+HANDLER(mt_verb_trace_stop)
+HANDLER(mt_verb_trace_list)
 
 static enum mt_rights rights_of(uid_t uid, gid_t group)
 {
@@ -109,8 +113,8 @@ static void test_verbs_that_change_need_full_rights(void **state)
 	static const char *const changing[] = {"set", "reset", "confirm", "client.add",
 		"client.set", "client.disable", "client.enable", "client.kick", "client.revoke",
 		"client.remove", "access.add", "access.remove", "cert.import", "cert.renew", "kick",
-		"backup", "restore.begin", "restore.part", "restore.finish", "drain",
-		"token.create", "token.remove"};
+		"backup", "restore.begin", "restore.part", "restore.finish", "drain", "trace.start",
+		"trace.read", "trace.stop", "trace.list", "token.create", "token.remove"};
 	static const char *const reading[] = {"status", "stats", "version", "connections", "events",
 		"get", "describe", "client.list", "access.list", "access.test", "client.show",
 		"cert.show", "audit", "doctor"};
