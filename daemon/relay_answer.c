@@ -98,7 +98,7 @@ static void count_answer(struct mt_relay *r, int rv, size_t len, uint64_t now_ns
 	case 0:
 		mt_relay_meter_sent(&r->meter, len, now_ns);
 		mt_count(&counters->udp_to_clients, 1);
-		mt_count(&counters->bytes_sent, len);
+		mt_count(r->conn != NULL ? &counters->bytes_sent : &counters->tls_bytes_sent, len);
 		break;
 	case MT_E_TOO_LONG: MT_COUNT_DROP(counters, udp_dropped_size, 1); break;
 	case MT_E_AGAIN: MT_COUNT_DROP(counters, udp_dropped_queue, 1); break;

@@ -50,9 +50,9 @@ void mt_relay_io_free(struct mt_relay_io *io)
 	free(io);
 }
 
-void mt_relay_io_init(struct mt_relay_out *out, int fd)
+void mt_relay_io_init(struct mt_relay_out *out, int fd, mt_counter *bytes)
 {
-	*out = (struct mt_relay_out){.fd = fd, .first = NONE, .last = NONE};
+	*out = (struct mt_relay_out){.fd = fd, .bytes = bytes, .first = NONE, .last = NONE};
 }
 
 void mt_relay_io_send(struct mt_relay_io *io, struct mt_relay_out *out, const struct mt_addr *to,
@@ -88,14 +88,15 @@ void mt_relay_io_send(struct mt_relay_io *io, struct mt_relay_out *out, const st
 }
 
 /* One sendmmsg and what follows from it; returns how many messages are dealt with. */
-static unsigned send_some(struct mt_relay_io *io, int fd, struct mmsghdr *msgs, unsigned n)
+static unsigned send_some(
+	struct mt_relay_io *io, const struct mt_relay_out *out, struct mmsghdr *msgs, unsigned n)
 {
-	int sent = sendmmsg(fd, msgs, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	int sent = sendmmsg(out->fd, msgs, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 	if (sent > 0) {
 		mt_count(&io->counters->udp_from_clients, (uint64_t)sent);
 		for (int i = 0; i < sent; i++) {
-			mt_count(&io->counters->bytes_received, msgs[i].msg_len);
+			mt_count(out->bytes, msgs[i].msg_len);
 		}
 		return (unsigned)sent;
 	}
@@ -130,10 +131,10 @@ static void send_out(struct mt_relay_io *io, struct mt_relay_out *out)
 			next = m->next;
 		}
 		for (done = 0; done < n;) {
-			done += send_some(io, out->fd, msgs + done, n - done);
+			done += send_some(io, out, msgs + done, n - done);
 		}
 	}
-	mt_relay_io_init(out, out->fd);
+	mt_relay_io_init(out, out->fd, out->bytes);
 }
 
 void mt_relay_io_flush(struct mt_relay_io *io)

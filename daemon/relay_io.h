@@ -18,6 +18,7 @@ struct mt_relay_io;
 /* A descriptor with what waits to be sent through it; embedded in its owner. */
 struct mt_relay_out {
 	int fd;
+	mt_counter *bytes;         /* that were sent; borrowed */
 	struct mt_relay_out *next; /* among those with something to send */
 	unsigned first, last;      /* in the batch */
 	unsigned count;
@@ -32,7 +33,7 @@ struct mt_relay_in {
 
 struct mt_relay_io *mt_relay_io_new(struct mt_worker_counters *counters); /* NULL without memory */
 void mt_relay_io_free(struct mt_relay_io *io); /* NULL is allowed; nothing is sent any more */
-void mt_relay_io_init(struct mt_relay_out *out, int fd);
+void mt_relay_io_init(struct mt_relay_out *out, int fd, mt_counter *bytes);
 /* Copies one datagram. Everything is sent first when there is no room left. */
 void mt_relay_io_send(struct mt_relay_io *io, struct mt_relay_out *out, const struct mt_addr *to,
 	const uint8_t *data, size_t len);

@@ -50,7 +50,9 @@ static int ensure_socket(struct mt_relay_session *session, int family, struct mt
 		mt_count(&env->counters->udp_flows_active, 1);
 	}
 	env->relay_sockets++;
-	mt_relay_io_init(&s->out, fd);
+	mt_relay_io_init(&s->out, fd,
+		session->relay->conn != NULL ? &env->counters->bytes_received
+					     : &env->counters->tls_bytes_received);
 	s->session = session;
 	s->waiting = false;
 	s->open = true;

@@ -310,6 +310,11 @@ def test_every_size_over_tls():
         assert {c["transport"] for c in server.connections()} == {"tls"}, server.connections()
         counters = server.json("stats")["counters"]
         assert counters["udp_streams_active"] == 1, counters
+        # Payload is counted where it travelled, and once.
+        carried = 2 * (sum(SIZES) + 65507) + sum(SIZES)
+        assert counters["tls_bytes_received"] == carried, counters
+        assert counters["tls_bytes_sent"] == carried, counters
+        assert counters["quic_bytes_received"] == counters["quic_bytes_sent"] == 0, counters
         # The closed association ended its session at the server.
         wait_until(lambda: server.json("stats")["counters"]["udp_sessions_active"] == 2,
                    what="the session to end")
