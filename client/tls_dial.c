@@ -3,18 +3,10 @@
 #include "proto/wire/request.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-/* A path that has gone silent is noticed within half a minute, with and without data under way. */
-#define KEEP_IDLE_S     10
-#define KEEP_INTERVAL_S 5
-#define KEEP_COUNT      4
-#define USER_TIMEOUT_MS 30000
 
 /* Whom a connection's events are for: it may outlive its attempt, and the dial. */
 struct mt_tls_line {
@@ -218,28 +210,11 @@ static void on_ready(struct mt_poll_item *item, unsigned events)
 
 static int open_socket(const struct mt_addr *remote)
 {
-	static const struct {
-		int level;
-		int name;
-		int value;
-	} options[] = {
-		{IPPROTO_TCP, TCP_NODELAY, 1},
-		{SOL_SOCKET, SO_KEEPALIVE, 1},
-		{IPPROTO_TCP, TCP_KEEPIDLE, KEEP_IDLE_S},
-		{IPPROTO_TCP, TCP_KEEPINTVL, KEEP_INTERVAL_S},
-		{IPPROTO_TCP, TCP_KEEPCNT, KEEP_COUNT},
-		{IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS},
-	};
 	int fd = socket(remote->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int err;
 
 	if (fd < 0) {
 		return -errno;
-	}
-	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-		/* Without one of them it is slower, or a dead path is noticed later. */
-		(void)setsockopt(fd, options[i].level, options[i].name, &options[i].value,
-			sizeof(options[i].value));
 	}
 	if (connect(fd, &remote->sa, remote->len) < 0 && errno != EINPROGRESS) {
 		err = -errno;

@@ -48,10 +48,11 @@ static void admit(struct mt_tls_front *f, int fd, const struct mt_addr *remote)
 		refuse(f, fd, remote, "the server is going down");
 	} else if (f->visit_count >= f->limits.max_connections) {
 		refuse(f, fd, remote, "quic.max_connections is reached");
-	} else if (mt_tls_loop_half_open(f->tls) >= MT_TLS_HALF_OPEN_MAX) {
-		mt_count(&counters_of(f)->tls_half_open_dropped, 1);
-		refuse(f, fd, remote, "too many handshakes are under way");
 	} else {
+		if (mt_tls_loop_half_open(f->tls) >= MT_TLS_HALF_OPEN_MAX) {
+			mt_count(&counters_of(f)->tls_half_open_dropped, 1);
+			mt_tls_loop_shed(f->tls);
+		}
 		mt_tls_front_begin(f, fd, remote);
 	}
 }

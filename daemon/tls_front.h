@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define MT_TLS_LISTENERS_MAX 32
-#define MT_TLS_HALF_OPEN_MAX 512 /* of one worker; more are closed at once */
+#define MT_TLS_HALF_OPEN_MAX 512 /* of one worker; then the oldest gives way */
 #define MT_TLS_ACCEPT_TURN   32  /* connections accepted before others get their share of a turn */
 #define MT_TLS_PAUSE_MS      100 /* without a descriptor to accept with */
 

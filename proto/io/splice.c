@@ -523,7 +523,9 @@ static void on_tls(void *user, unsigned events)
 
 	p->down.can_in = p->down.can_in || (events & MT_POLL_IN) != 0;
 	p->up.can_out = p->up.can_out || (events & MT_POLL_OUT) != 0;
-	if ((events & MT_POLL_HUP) != 0 && p->tls->sock.fin_received && !p->tls->dead) {
+	if (p->tls->sock.fault != MT_TLS_FAULT_NONE && !p->tls->dead) {
+		fail_tls(p);
+	} else if ((events & MT_POLL_HUP) != 0 && p->tls->sock.fin_received && !p->tls->dead) {
 		err = pending_error(p->tls->sock.fd);
 		if (err != 0) {
 			(void)mt_tls_socket_fail(&p->tls->sock, err); /* latched */

@@ -43,7 +43,8 @@ struct mt_tls_stream {
 	size_t tx_bytes;
 	uint64_t tx_sent;
 
-	/* Told of the socket's readiness instead of the stream, which is left alone: splice.c. */
+	/* Told of the socket's readiness, and of a fault that others found, instead of the stream,
+	 * which is left alone: splice.c. */
 	void (*on_raw)(void *user, unsigned events);
 	void *raw_user;
 
@@ -64,11 +65,14 @@ struct mt_tls_stream {
 
 struct mt_tls_loop {
 	uv_timer_t timer;
+	uv_timer_t patrol; /* looks for connections whose other host has gone */
+	int open_timers;
 	uv_loop_t *uv;
 	struct mt_poller *poller;
 	struct mt_mem *mem;
 	struct mt_poll_item turn; /* the handshakes' share of a turn */
-	struct mt_tls_list all;
+	struct mt_tls_list all;   /* those that were looked at last are at the end */
+	size_t count;
 	struct mt_tls_list handshakes;
 	struct mt_tls_list lingering;
 	struct mt_tls_list ready;
@@ -101,6 +105,7 @@ void mt_tls_stream_close(struct mt_tls_stream *s, bool by_reset);
 void mt_tls_stream_on_ready(struct mt_poll_item *item, unsigned events);
 void mt_tls_stream_step_handshake(struct mt_tls_stream *s);
 void mt_tls_stream_on_due(struct mt_tls_stream *s);
+void mt_tls_stream_check_silence(struct mt_tls_stream *s); /* it may be gone afterwards */
 
 static inline struct mt_tls_stream *mt_tls_stream_of(struct mt_stream *s)
 {

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #define TICK_MS      250
+#define PATROL_MS    1000
+#define PATROL_TURNS 10       /* for each connection's turn to come */
 #define HANDSHAKE_NS 2000000u /* of a turn: tunnels that run must get their share */
 
 static void on_tick(uv_timer_t *timer);
@@ -41,6 +43,26 @@ static void on_tick(uv_timer_t *timer)
 	expire(&l->handshakes, uv_now(l->uv));
 	expire(&l->lingering, uv_now(l->uv));
 	keep_ticking(l);
+}
+
+/* A share of the connections each time: a call for each of a hundred thousand takes a while. */
+static void on_patrol(uv_timer_t *timer)
+{
+	struct mt_tls_loop *l = timer->data;
+	struct mt_tls_stream *s;
+
+	for (size_t n = (l->count + PATROL_TURNS - 1) / PATROL_TURNS; n > 0; n--) {
+		s = TAILQ_FIRST(&l->all);
+		if (s == NULL) {
+			break;
+		}
+		TAILQ_REMOVE(&l->all, s, of_loop);
+		TAILQ_INSERT_TAIL(&l->all, s, of_loop);
+		mt_tls_stream_check_silence(s);
+	}
+	if (l->count == 0) {
+		(void)uv_timer_stop(&l->patrol); /* never fails */
+	}
 }
 
 static void on_turn(struct mt_poll_item *item, unsigned events)
@@ -81,15 +103,23 @@ int mt_tls_loop_new(
 	TAILQ_INIT(&l->lingering);
 	TAILQ_INIT(&l->ready);
 	mt_poller_init_item(&l->turn, on_turn);
-	(void)uv_timer_init(loop, &l->timer); /* never fails */
+	/* These never fail. */
+	(void)uv_timer_init(loop, &l->timer);
+	(void)uv_timer_init(loop, &l->patrol);
 	l->timer.data = l;
+	l->patrol.data = l;
+	l->open_timers = 2;
 	*out = l;
 	return 0;
 }
 
 static void on_closed(uv_handle_t *handle)
 {
-	free(handle->data);
+	struct mt_tls_loop *l = handle->data;
+
+	if (--l->open_timers == 0) {
+		free(l);
+	}
 }
 
 void mt_tls_loop_free(struct mt_tls_loop *l)
@@ -100,12 +130,15 @@ void mt_tls_loop_free(struct mt_tls_loop *l)
 		return;
 	}
 	while ((s = TAILQ_FIRST(&l->all)) != NULL) {
-		mt_tls_socket_arm_reset(&s->sock);
+		if (!s->dead) {
+			mt_tls_socket_arm_reset(&s->sock);
+		}
 		s->events = (struct mt_tls_stream_events){.user = NULL};
 		mt_tls_stream_free(s);
 	}
 	mt_poller_remove(l->poller, &l->turn);
 	uv_close((uv_handle_t *)&l->timer, on_closed);
+	uv_close((uv_handle_t *)&l->patrol, on_closed);
 }
 
 void mt_tls_loop_set_kernel(struct mt_tls_loop *l, bool kernel)
@@ -116,6 +149,15 @@ void mt_tls_loop_set_kernel(struct mt_tls_loop *l, bool kernel)
 size_t mt_tls_loop_half_open(const struct mt_tls_loop *l)
 {
 	return l->half_open;
+}
+
+void mt_tls_loop_shed(struct mt_tls_loop *l)
+{
+	struct mt_tls_stream *oldest = TAILQ_FIRST(&l->handshakes);
+
+	if (oldest != NULL) {
+		mt_tls_stream_on_due(oldest);
+	}
 }
 
 struct mt_tls_stream *mt_tls_stream_new(struct mt_tls_loop *l, const struct mt_tls_stream_events *e)
@@ -129,6 +171,10 @@ struct mt_tls_stream *mt_tls_stream_new(struct mt_tls_loop *l, const struct mt_t
 	s->loop = l;
 	s->events = *e;
 	TAILQ_INSERT_TAIL(&l->all, s, of_loop);
+	if (l->count++ == 0) {
+		/* Fails only for a closing handle. */
+		(void)uv_timer_start(&l->patrol, on_patrol, PATROL_MS, PATROL_MS);
+	}
 	return s;
 }
 
@@ -192,6 +238,7 @@ void mt_tls_stream_free(struct mt_tls_stream *s)
 		TAILQ_REMOVE(&l->ready, s, of_ready);
 	}
 	TAILQ_REMOVE(&l->all, s, of_loop);
+	l->count--;
 	mt_tls_stream_drop_chunks(s, &s->rx_head);
 	mt_tls_stream_drop_chunks(s, &s->tx_head);
 	mt_tls_stream_drop_chunks(s, &s->tx_spare);

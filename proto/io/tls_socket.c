@@ -11,6 +11,11 @@
 #define KEY_UPDATE    24 /* RFC 8446, section 4 */
 #define NEW_TICKET    4
 #define CONTROL_MAX   (MT_TLS_RECORD_MAX + 256)
+/* Together less than MT_TLS_SILENT_MS and a little. */
+#define KEEP_IDLE_S     10
+#define KEEP_INTERVAL_S 5
+#define KEEP_COUNT      4
+#define UNANSWERED_MIN  3 /* retries: fewer may be lost by chance, or be on their way */
 #define NOTHING_MAX                                                                                \
 	32 /* records without payload in a row: no honest peer has a reason for more               \
 	    */
@@ -87,16 +92,35 @@ static bool is_nothing(ssize_t rc)
 	return rc < 0 && rc != GNUTLS_E_AGAIN && gnutls_error_is_fatal((int)rc) == 0;
 }
 
+/* A host that has gone is noticed although nothing is sent. */
+static void set_options(int fd)
+{
+	static const struct {
+		int level;
+		int name;
+		int value;
+	} options[] = {
+		{IPPROTO_TCP, TCP_NODELAY, 1},
+		{SOL_SOCKET, SO_KEEPALIVE, 1},
+		{IPPROTO_TCP, TCP_KEEPIDLE, KEEP_IDLE_S},
+		{IPPROTO_TCP, TCP_KEEPINTVL, KEEP_INTERVAL_S},
+		{IPPROTO_TCP, TCP_KEEPCNT, KEEP_COUNT},
+	};
+
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		/* Without one of them it is slower, or a dead path is noticed later. */
+		(void)setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+			sizeof(options[i].value));
+	}
+}
+
 static void init(struct mt_tls_socket *s, int fd)
 {
-	const int on = 1;
-
 	s->fd = fd;
 	s->alert = -1;
 	s->ktls = MT_KTLS_OFF;
 	gnutls_transport_set_int(s->tls.session, fd);
-	/* Costs latency at worst. */
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	set_options(fd);
 }
 
 int mt_tls_socket_init_server(struct mt_tls_socket *s, int fd, struct mt_tls_server *tls,
@@ -243,13 +267,27 @@ static int fail_kernel(struct mt_tls_socket *s, int err)
 	return mt_tls_socket_fail(s, err);
 }
 
+/* The kernel gives a record in pieces where the buffer ends within it: of an alert, the second byte
+ * then. */
+static ssize_t read_alert(const struct mt_tls_socket *s, uint8_t first, uint8_t alert[2])
+{
+	uint8_t type = 0;
+	ssize_t got = mt_ktls_recv(s->fd, alert + 1, 1, &type);
+
+	alert[0] = first;
+	return got < 0 ? got : 1 + (type == MT_RECORD_ALERT ? got : 0);
+}
+
 static ssize_t recv_kernel(struct mt_tls_socket *s, void *buf, size_t len)
 {
+	const uint8_t *record;
+	uint8_t alert[2];
 	uint8_t type = 0;
 	ssize_t got;
 	int rv;
 
 	for (unsigned tries = 0; tries < NOTHING_MAX; tries++) {
+		record = buf;
 		got = mt_ktls_recv(s->fd, buf, len, &type);
 		if (got == -EAGAIN) {
 			return MT_E_AGAIN;
@@ -260,8 +298,15 @@ static ssize_t recv_kernel(struct mt_tls_socket *s, void *buf, size_t len)
 		if (type == MT_RECORD_DATA && got > 0) {
 			return got;
 		}
-		/* Control records are short: what does not fit is none that we know. */
-		rv = take_record(s, type, buf, (size_t)got);
+		if (type == MT_RECORD_ALERT && got == 1 && len == 1) {
+			got = read_alert(s, *(const uint8_t *)buf, alert);
+			if (got < 0) {
+				return fail_kernel(s, (int)got);
+			}
+			record = alert;
+		}
+		/* Of the other control records the first byte decides. */
+		rv = take_record(s, type, record, (size_t)got);
 		if (rv != MT_E_AGAIN) {
 			return rv;
 		}
@@ -425,6 +470,18 @@ int mt_tls_socket_send_fin(struct mt_tls_socket *s)
 	}
 	s->fin_sent = rv == 0;
 	return rv;
+}
+
+bool mt_tls_socket_is_silent(const struct mt_tls_socket *s)
+{
+	struct tcp_info info = {.tcpi_retransmits = 0};
+	socklen_t len = sizeof(info);
+
+	/* Keepalives see to it that an idle connection has had an answer not long ago. Both counts
+	 * start anew with whatever comes from the other host. */
+	return getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	       info.tcpi_last_ack_recv >= MT_TLS_SILENT_MS &&
+	       (info.tcpi_retransmits >= UNANSWERED_MIN || info.tcpi_probes >= UNANSWERED_MIN);
 }
 
 void mt_tls_socket_drop_session(struct mt_tls_socket *s)

@@ -21,6 +21,10 @@
  * allows 2^24.5 (RFC 8446, section 5.5), and the kernel cannot change keys. */
 #define MT_TLS_RECORDS_MAX ((UINT64_C(1) << 24) - (UINT64_C(1) << 16))
 
+/* Without a sign of life from the other host for so long, a connection with something under way is
+ * given up; one without, by keepalives, soon afterwards. */
+#define MT_TLS_SILENT_MS 30000
+
 /* Why a socket has failed, for counters and messages. */
 enum mt_tls_fault {
 	MT_TLS_FAULT_NONE,
@@ -80,6 +84,12 @@ int mt_tls_socket_count_records(
 	struct mt_tls_socket *s, uint64_t received, uint64_t sent) MT_MUST_CHECK;
 /* Makes it fail with an error of the socket (a negative errno) that somebody else met. */
 int mt_tls_socket_fail(struct mt_tls_socket *s, int err);
+
+/* Whether the other host has stopped answering what was sent, for MT_TLS_SILENT_MS. A host that
+ * answers and takes nothing, because nobody reads there, is not silent: TCP_USER_TIMEOUT, and the
+ * kernel's own retries, know no such difference or take a quarter of an hour.
+ */
+bool mt_tls_socket_is_silent(const struct mt_tls_socket *s);
 
 /* Frees the session, which nothing needs any more once the kernel has the keys. The descriptor
  * stays open. Repeated calls do nothing. */

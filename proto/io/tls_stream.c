@@ -355,6 +355,20 @@ void mt_tls_stream_on_due(struct mt_tls_stream *s)
 	}
 }
 
+void mt_tls_stream_check_silence(struct mt_tls_stream *s)
+{
+	if (!s->open || s->dead || !mt_tls_socket_is_silent(&s->sock)) {
+		return;
+	}
+	(void)mt_tls_socket_fail(&s->sock, -ETIMEDOUT); /* latched */
+	if (s->on_raw != NULL) {
+		s->on_raw(s->raw_user, 0);
+	} else {
+		die(s);
+		run(s);
+	}
+}
+
 static int start(struct mt_tls_stream *s, int fd)
 {
 	int rv = mt_poller_add(s->loop->poller, &s->item, fd, mt_tls_stream_on_ready);

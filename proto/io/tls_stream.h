@@ -37,6 +37,10 @@ void mt_tls_loop_set_kernel(struct mt_tls_loop *l, bool kernel);
 /* Connections in their handshake. */
 size_t mt_tls_loop_half_open(const struct mt_tls_loop *l);
 
+/* Ends the handshake that has taken longest, as when its time is over, to make room for another:
+ * whoever only connects and says nothing gives way then to whoever does not. */
+void mt_tls_loop_shed(struct mt_tls_loop *l);
+
 /* All may be NULL; none comes from inside a call. */
 struct mt_tls_stream_events {
 	/* The handshake is done: the stream can be used. A client hears of the server's verdict on

@@ -9,7 +9,7 @@ import time
 import socks
 from harness import SLOW, TIMEOUT, Server, Skip, alone, need, program, run, wait_until
 from netns import Networks, inside
-from targets import TcpTarget, echo, receive_exactly
+from targets import TcpTarget, echo, receive_all, receive_exactly, send_blocks
 
 FIRST_SECONDS = 1.0 * SLOW  # the first tunnel on a network without UDP
 SWITCH_SECONDS = 5.0 * SLOW  # a new tunnel after UDP has gone
@@ -34,10 +34,10 @@ class Filter:
     def _nft(namespace, *args, check=True):
         return run(["ip", "netns", "exec", namespace, "nft", *args], check=check)
 
-    def drop(self):
+    def drop(self, protocol="udp"):
         for name, what in self.sides:
-            self._nft(name, "add", "rule", "inet", "block", "in", "udp", what, str(self.port),
-                      "drop")
+            self._nft(name, "add", "rule", "inet", "block", "in", protocol, what,
+                      str(self.port), "drop")
 
     def let_through(self):
         for name, _ in self.sides:
@@ -255,6 +255,72 @@ def test_chosen_transports():
         for verb in ("ping", "connect", "doctor"):
             done = world.mytunnel(verb, "--transport", "tcp", check=False)
             assert done.returncode == 2 and "auto, quic or tls" in done.stderr, done
+
+
+def test_idle_connections_keep_nobody_out():
+    """More TCP connections that say nothing than handshakes may be under way: clients get in."""
+    with Server({"server.workers": "1"}) as server, contextlib.ExitStack() as stack:
+        profile = server.enrol()
+        address = next(x["address"] for x in server.status()["listeners"] if x["protocol"] == "tls")
+        host, port = address.rsplit(":", 1)
+        begin = time.monotonic()
+        for _ in range(600):
+            stack.enter_context(socket.create_connection((host, int(port)), TIMEOUT))
+        done = run([program("mytunnel"), "ping", "-c", "1", "--transport", "tls", profile])
+        assert "1 sent, 1 received" in done.stdout, done
+        # Before their own time is over.
+        if seconds_since(begin) < 4:
+            assert server.json("stats")["counters"]["limit_half_open"] >= 88
+
+
+def test_hosts_that_went_silent_are_given_up():
+    """The server keeps no TLS connection of a host that has gone, idle or busy."""
+    with World() as world:
+        world.filter.drop()
+        world.client("--transport", "tls")
+        with world.connect() as idle, world.connect() as busy:
+            transfer = Transfer(busy)
+            wait_until(lambda: transfer.count > 1 << 20, what="the transfer to run")
+            world.filter.drop("tcp")
+            wait_until(lambda: not world.server.connections(), 75 * SLOW,
+                       what="the server to have given up")
+            # The client has too, by its own clock.
+            idle.settimeout(TIMEOUT)
+            with contextlib.suppress(ConnectionResetError):
+                assert idle.recv(1) == b""
+            transfer.stop()
+
+
+def test_pauses_are_no_silence():
+    """A target, or an application, that does not read for longer than a dead path lives."""
+    size = 24 << 20
+    go = threading.Event()
+
+    def slow(sock, _):
+        go.wait(120)
+        return receive_all(sock)
+
+    def fast(sock, _):
+        send_blocks(sock, size)
+        sock.shutdown(socket.SHUT_WR)
+
+    def send(sock):
+        send_blocks(sock, size)
+        sock.shutdown(socket.SHUT_WR)
+
+    with Server() as server, TcpTarget(slow) as up, TcpTarget(fast) as down:
+        port = server.client(args=("--transport", "tls")).port
+        with socks.connect(port, "127.0.0.1", up.port, timeout=120) as first, \
+                socks.connect(port, "127.0.0.1", down.port, timeout=120) as second:
+            sender = threading.Thread(target=send, args=(first,))
+            sender.start()
+            sender.join(42)  # the pause is what is tested
+            assert sender.is_alive()
+            go.set()
+            assert receive_all(second)[0] == size
+            sender.join(TIMEOUT)
+            up.wait_ended()
+            assert [r[0] for r in up.results] == [size], (up.results, up.errors)
 
 
 def test_doctor_says_what_is_blocked():

@@ -491,6 +491,20 @@ static void test_handshake_timeout(void **state)
 	world_close(&w);
 }
 
+static void test_loop_shed_ends_the_oldest_handshake(void **state)
+{
+	struct world w;
+
+	world_open(&w, state);
+	mt_tls_loop_shed(w.tls);
+	assert_true(w.a.failed);
+	assert_int_equal(w.a.fault, MT_TLS_FAULT_TRANSPORT);
+	assert_int_equal(mt_tls_loop_half_open(w.tls), 0);
+	mt_tls_loop_shed(w.tls); /* there is none */
+	(void)close(w.fd[1]);
+	world_close(&w);
+}
+
 static void test_loop_free_ends_everything(void **state)
 {
 	struct world w;
@@ -517,6 +531,7 @@ int main(void)
 		cmocka_unit_test(test_handshake_refused),
 		cmocka_unit_test(test_handshake_of_junk),
 		cmocka_unit_test(test_handshake_timeout),
+		cmocka_unit_test(test_loop_shed_ends_the_oldest_handshake),
 		cmocka_unit_test(test_loop_free_ends_everything),
 	};
 
