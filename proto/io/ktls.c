@@ -109,7 +109,8 @@ enum mt_ktls_state mt_ktls_install(int fd, gnutls_session_t session, bool *broke
 	if (tx_len == 0 || rx_len == 0) {
 		state = MT_KTLS_CIPHER;
 	} else if (setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls")) != 0) {
-		state = MT_KTLS_NO_MODULE;
+		/* ENOTCONN: the peer has said its end already. */
+		state = errno == ENOENT ? MT_KTLS_NO_MODULE : MT_KTLS_REFUSED;
 	} else if (setsockopt(fd, SOL_TLS, TLS_TX, &tx, (socklen_t)tx_len) != 0) {
 		state = MT_KTLS_REFUSED;
 	} else if (setsockopt(fd, SOL_TLS, TLS_RX, &rx, (socklen_t)rx_len) != 0) {
