@@ -174,6 +174,7 @@ static json_t *result_json(const struct mt_appliance *a, const struct mt_change 
 {
 	const struct mt_setting *table = mt_settings_table();
 	json_t *rows = json_array();
+	bool differs = false;
 	int bad = 0;
 
 	for (size_t i = 0; i < MT_SETTING_COUNT; i++) {
@@ -182,6 +183,7 @@ static json_t *result_json(const struct mt_appliance *a, const struct mt_change 
 		enum mt_setting_applies applies =
 			listens && a->worker_count == 0 ? MT_APPLIES_LIVE : table[i].applies;
 
+		differs = differs || !same;
 		if (change->named[i]) {
 			bad |= json_array_append_new(
 				rows, json_pack("{s:s, s:s, s:s, s:b, s:s}", "key", table[i].key,
@@ -195,7 +197,8 @@ static json_t *result_json(const struct mt_appliance *a, const struct mt_change 
 		return NULL;
 	}
 	return json_pack("{s:o, s:i, s:i, s:o}", "settings", rows, "workers", (int)a->worker_count,
-		"confirm_within", (int)change->trial_s, "warnings", warnings_json(change));
+		"confirm_within", differs ? (int)change->trial_s : 0, "warnings",
+		warnings_json(change));
 }
 
 /* Seconds from "confirm", which is absent for a change for good. */

@@ -1,6 +1,7 @@
 """Every setting has an effect on a running server, and none of them breaks what is running."""
 
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -501,6 +502,25 @@ def test_confirm():
             done = server.ctl("set", *words, check=False)
             assert done.returncode == 1 and "nothing was changed" in done.stderr, done
         assert server.ctl("set", key, "5", "--confirm", "soon", check=False).returncode == 2
+        # What is so already is not on trial.
+        done = server.ctl("set", key, server.ctl("get", key).stdout.strip(), "--confirm", "5m")
+        assert "goes back" not in done.stdout, done.stdout
+        # A restore during a trial: what the backup says stays, and nothing goes back later.
+        backup = os.path.join(server.folder, "trial.db")
+        server.ctl("set", key, "900", "--confirm", "5s")
+        server.ctl("backup", backup)
+        server.ctl("--yes", "restore", backup)
+        assert server.ctl("get", key).stdout.strip() == "777", "a trial is in no backup"
+        assert server.ctl("confirm", check=False).returncode == 1
+        server.ctl("set", key, "901")
+        assert len(reverts()) == 2, reverts()
+        # Put back to its default for good while on trial.
+        server.ctl("set", key, "902", "--confirm", "5s")
+        server.ctl("reset", key)
+        assert server.ctl("confirm", check=False).returncode == 1
+        time.sleep(5.5)
+        assert server.ctl("get", key).stdout.strip() == "100000"
+        assert len(reverts()) == 2, reverts()
 
 
 def test_get_changed():
