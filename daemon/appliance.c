@@ -58,7 +58,7 @@ static int write_presets(struct mt_appliance *a, const struct mt_preset *presets
 		rv = mt_settings_check(&settings, why, why_cap);
 	}
 	if (rv == 0) {
-		rv = mt_http_check(a, &settings, why, why_cap);
+		rv = mt_http_check(a->store, &settings, why, why_cap);
 	}
 	if (rv != 0) {
 		return MT_E_RANGE;

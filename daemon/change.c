@@ -173,7 +173,9 @@ static int make(struct mt_appliance *a, struct mt_publication *p, struct mt_move
 		goto out;
 	}
 	if (moves) {
-		rv = mt_http_swap(a, &change->next, why, why_cap);
+		/* A token that comes with the change opens what the change asks for. */
+		rv = mt_http_swap(a, &change->next,
+			change->restored != NULL ? change->restored : a->store, why, why_cap);
 		if (rv != 0) {
 			(void)snprintf(next, next_cap, "mytunnelctl describe metrics.bind_addr");
 			goto out;
@@ -185,7 +187,7 @@ static int make(struct mt_appliance *a, struct mt_publication *p, struct mt_move
 			(void)snprintf(next, next_cap, "mytunnelctl doctor");
 		}
 	}
-	if (rv != 0 && moves && mt_http_swap(a, &a->settings, lost, sizeof(lost)) != 0) {
+	if (rv != 0 && moves && mt_http_swap(a, &a->settings, a->store, lost, sizeof(lost)) != 0) {
 		mt_log(MT_LOG_ERROR, "http_failed", MT_LOG_TEXT("problem", lost));
 	}
 out:

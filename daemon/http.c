@@ -24,7 +24,7 @@ bool mt_http_needs_token(const struct mt_settings *settings)
 }
 
 int mt_http_check(
-	struct mt_appliance *a, const struct mt_settings *settings, char *why, size_t why_cap)
+	struct mt_store *store, const struct mt_settings *settings, char *why, size_t why_cap)
 {
 	uint8_t token[MT_TOKEN_HASH_LEN];
 	int rv;
@@ -32,7 +32,7 @@ int mt_http_check(
 	if (!mt_http_needs_token(settings)) {
 		return 0;
 	}
-	rv = mt_store_secret_get(a->store, MT_HTTP_TOKEN, token);
+	rv = mt_store_secret_get(store, MT_HTTP_TOKEN, token);
 	mt_wipe(token, sizeof(token));
 	if (rv == MT_E_NOT_FOUND) {
 		(void)snprintf(why, why_cap,
@@ -43,7 +43,7 @@ int mt_http_check(
 	}
 	if (rv != 0) {
 		(void)snprintf(why, why_cap, "%s",
-			mt_store_error(a->store)); /* for people: cut when too long */
+			mt_store_error(store)); /* for people: cut when too long */
 	}
 	return rv;
 }
@@ -79,20 +79,20 @@ static void free_secrets(struct secrets *s)
 }
 
 /* What an endpoint off loopback needs: the imported certificate, else the appliance's. */
-static int secure(struct mt_appliance *a, struct mt_web_config *config, struct secrets *s,
+static int secure(struct mt_store *store, struct mt_web_config *config, struct secrets *s,
 	char *why, size_t why_cap)
 {
-	int rv = mt_store_secret_get(a->store, MT_HTTP_TOKEN, config->token);
+	int rv = mt_store_secret_get(store, MT_HTTP_TOKEN, config->token);
 
 	if (rv == 0) {
-		rv = mt_store_cert_get(a->store, MT_CERT_IMPORTED, &s->chain, &s->key);
+		rv = mt_store_cert_get(store, MT_CERT_IMPORTED, &s->chain, &s->key);
 		if (rv == MT_E_NOT_FOUND) {
-			rv = mt_store_cert_get(a->store, MT_CERT_SERVER, &s->chain, &s->key);
+			rv = mt_store_cert_get(store, MT_CERT_SERVER, &s->chain, &s->key);
 		}
 	}
 	if (rv != 0) {
 		(void)snprintf(why, why_cap, "HTTP lacks its token or certificate: %s",
-			mt_store_error(a->store)); /* for people: cut when too long */
+			mt_store_error(store)); /* for people: cut when too long */
 		return rv;
 	}
 	config->chain_pem = s->chain;
@@ -100,8 +100,8 @@ static int secure(struct mt_appliance *a, struct mt_web_config *config, struct s
 	return 0;
 }
 
-static int start(struct mt_appliance *a, const struct mt_settings *settings, struct mt_web **out,
-	char *why, size_t why_cap)
+static int start(struct mt_appliance *a, const struct mt_settings *settings, struct mt_store *store,
+	struct mt_web **out, char *why, size_t why_cap)
 {
 	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];
 	struct mt_web_config config = {.addrs = addrs,
@@ -113,7 +113,7 @@ static int start(struct mt_appliance *a, const struct mt_settings *settings, str
 	char host[256];
 	char text[MT_ADDR_TEXT_MAX] = "metrics.bind_addr";
 	size_t failed = 0;
-	int rv = mt_http_check(a, settings, why, why_cap);
+	int rv = mt_http_check(store, settings, why, why_cap);
 
 	if (rv != 0) {
 		return rv;
@@ -125,7 +125,7 @@ static int start(struct mt_appliance *a, const struct mt_settings *settings, str
 	public_host(settings, host, sizeof(host));
 	config.name = host;
 	if (mt_http_needs_token(settings)) {
-		rv = secure(a, &config, &secrets, why, why_cap);
+		rv = secure(store, &config, &secrets, why, why_cap);
 		if (rv != 0) {
 			goto out;
 		}
@@ -165,19 +165,20 @@ static bool has_port(const struct mt_appliance *a, const struct mt_settings *set
 	return false;
 }
 
-int mt_http_swap(
-	struct mt_appliance *a, const struct mt_settings *settings, char *why, size_t why_cap)
+int mt_http_swap(struct mt_appliance *a, const struct mt_settings *settings, struct mt_store *store,
+	char *why, size_t why_cap)
 {
 	struct mt_web *web = NULL;
 	char ignored[MT_WHY_MAX];
-	int rv = start(a, settings, &web, why, why_cap);
+	int rv = start(a, settings, store, &web, why, why_cap);
 
 	if (rv == -EADDRINUSE && has_port(a, settings)) {
 		/* Our own old endpoint is in the way. */
 		mt_web_stop(a->web);
 		a->web = NULL;
-		rv = start(a, settings, &web, why, why_cap);
-		if (rv != 0 && start(a, &a->settings, &a->web, ignored, sizeof(ignored)) != 0) {
+		rv = start(a, settings, store, &web, why, why_cap);
+		if (rv != 0 &&
+			start(a, &a->settings, a->store, &a->web, ignored, sizeof(ignored)) != 0) {
 			(void)snprintf(a->facts.http_problem, sizeof(a->facts.http_problem),
 				"%.255s", ignored);
 		}
@@ -196,7 +197,7 @@ void mt_http_try(struct mt_appliance *a)
 	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];
 	char text[MT_ADDR_TEXT_MAX];
 	char why[MT_WHY_MAX];
-	int rv = start(a, &a->settings, &a->web, why, sizeof(why));
+	int rv = start(a, &a->settings, a->store, &a->web, why, sizeof(why));
 	size_t count;
 
 	if (rv != 0) {

@@ -410,6 +410,29 @@ def test_token():
         assert "token" in kept and token not in kept and another not in kept
 
 
+def test_restored_token():
+    """A backup with an endpoint off loopback comes back on a new machine, and its token opens it."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with Server() as server, Server() as another:
+        token = server.ctl("token", "create").stdout.strip()
+        server.ctl("set", "metrics.bind_addr", "0.0.0.0:0", "server.bind_addr", "127.0.0.1:0")
+        file = os.path.join(server.folder, "one.backup")
+        server.ctl("backup", file)
+        another.ctl("--yes", "restore", file)
+        state = another.status()["http"]
+        assert state["secured"] and state["problem"] == "", state
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", int(state["address"].rsplit(":", 1)[1]), timeout=10, context=context)
+        with contextlib.closing(connection):
+            for given, status in ((token, 200), (token[:-1], 401)):
+                connection.request("GET", "/readyz", headers={"Authorization": f"Bearer {given}"})
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == status, answer.status
+
+
 def raw_port(port):
     """What plain HTTP gets there."""
     with contextlib.closing(socket.create_connection(("127.0.0.1", port), timeout=5)) as sock:
