@@ -77,7 +77,7 @@ class Tracer:
         self.process.wait_line("tracing new connections of " + client)
 
     def result(self):
-        wait_until(lambda: not self.process.alive(), what="the end of the trace")
+        assert self.process.wait() == 0, self.process.text()  # with all that it has printed
         text = self.process.text()
         return json.loads(text[text.index("{"):text.rindex("}") + 1])
 
