@@ -74,7 +74,7 @@ static const struct mt_metric table[] = {
 	ROW("tls_records_connections_total", "tls_user", COUNTER, AT(tls_user_total),
 		BY("records", "gnutls", "TCP connections, by who makes their TLS records.")),
 	ROW("tls_spliced_bytes_total", "tls_spliced_bytes", COUNTER, AT(tls_spliced_bytes),
-		ONE("Payload over kernel TLS that never entered the process.")),
+		ONE("Payload over kernel TLS of tunnels that are spliced.")),
 	ROW("tls_resets_total", "tls_rekeys", COUNTER, AT(tls_rekeys),
 		BY("reason", "key_update",
 			"TLS connections reset: the client changed keys that the kernel holds, one "

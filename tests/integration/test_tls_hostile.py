@@ -8,7 +8,7 @@ import threading
 import time
 
 import tls_client
-from harness import SLOW, Server, Skip, alone, run, wait_until
+from harness import SANITIZE, SLOW, Server, Skip, alone, run, wait_until
 from targets import TcpTarget, echo
 from test_tls import MIB, open_stream, works
 
@@ -107,8 +107,9 @@ def test_never_reads():
             for _ in range(8):
                 stack.enter_context(open_stream(server, profile, target))
             wait_until(has_stopped, what="a target that waits")
-            # The rest of it lies in sockets: at both ends, as much as the kernel lets them have.
-            assert memory(server) - before < 8 * MIB * SLOW, (before, memory(server))
+            # The rest of it lies in sockets: at both ends, as much as the kernel lets them have. A
+            # sanitizer keeps what has been freed for a while.
+            assert SANITIZE or memory(server) - before < 8 * MIB, (before, memory(server))
             assert works(profile, other)
         wait_until(lambda: server.status()["tunnels"]["active"] == 0, what="the tunnels' end")
 
@@ -224,7 +225,7 @@ def test_storm_of_connections():
         times.sort()
         print(f"      {sum(counts)} connections, {len(times)} round trips, median "
               f"{times[len(times) // 2] * 1000:.1f} ms, longest {times[-1] * 1000:.0f} ms")
-        assert sum(counts) > 200, counts
+        assert min(counts) > 5, counts
         assert times[len(times) // 2] < 0.1 * SLOW and times[-1] < 1 * SLOW, times[-5:]
         wait_until(lambda: server.metrics()["mytunnel_connections_half_open"] == 0,
                    what="the handshakes' end")

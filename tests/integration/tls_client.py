@@ -6,6 +6,7 @@ serves both transports. An alert is told as QUIC tells it: a transport error 0x1
 
 import base64
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -98,6 +99,7 @@ def read_profile(path):
     return int.from_bytes(key, "big"), match.group(2).strip("[]"), int(match.group(3))
 
 
+@functools.lru_cache(maxsize=16)
 def make_context(scalar, alpn="mytunnel"):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -381,7 +381,6 @@ static void test_stream_fin_without_close_notify_is_a_reset(void **state)
 	world_close(&w);
 }
 
-/* All of the peer's bytes are here: only our direction is cut. */
 /* The end comes with the rest of what has come of a record: the poller tells of both at once. */
 static void test_stream_fin_within_a_record_is_a_reset(void **state)
 {
@@ -395,6 +394,7 @@ static void test_stream_fin_within_a_record_is_a_reset(void **state)
 	world_close(&w);
 }
 
+/* All of the peer's bytes are here: only our direction is cut. */
 static void test_stream_reset_behind_fin_is_a_stop(void **state)
 {
 	const struct linger now = {.l_onoff = 1, .l_linger = 0};
