@@ -44,7 +44,7 @@ def bulk(server, profile, size):
         assert (got["end"], got["bytes"], got["sha256"]) == ("fin", size + 1, sent), got
 
 
-def side_by_side(function, count, width=16):
+def side_by_side(function, count, width=8):
     """function(0..count-1) in threads, `width` at a time; the results in order."""
     with concurrent.futures.ThreadPoolExecutor(width) as pool:
         return list(pool.map(function, range(count)))
