@@ -36,7 +36,8 @@ def bulk(server, profile, size):
 
     with TcpTarget(handler) as target:
         got = tls_client.run_job(profile, timeout=600, streams=[
-            {"chunks": hexed(request(target.port, "127.0.0.1")), "send_bytes": size, "fin": True}])
+            {"chunks": hexed(request(target.port, "127.0.0.1")), "status_first": True,
+             "send_bytes": size, "fin": True}])
         got = got["streams"][0]
         target.wait_ended()
         (count, digest), sent = target.results[0]

@@ -296,6 +296,8 @@ def run_stream(address, context, job, timeout):
                 data = bytes.fromhex(chunk)
                 stream.send(data)
                 time.sleep(job.get("gap_ms", 0) / 1000)
+            if job.get("status_first"):
+                reader.step()
             for data in pattern(job.get("send_bytes", 0)):
                 sent.update(data)
                 stream.send(data)
@@ -305,7 +307,7 @@ def run_stream(address, context, job, timeout):
                 stream.reset()
                 return got
             if job.get("fin"):
-                if fin_waits:
+                if fin_waits and not reader.count:
                     reader.step()
                 stream.fin()
             while reader.step():
