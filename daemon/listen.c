@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PORT_TRIES 5
+/* A port has to be free for TCP too, where thousands may be in use or just have been. */
+#define PORT_TRIES 100
 
 /* A socket of our own user with SO_REUSEPORT would silently join a group that another daemon has on
  * the same port, and take its packets. A bind without SO_REUSEPORT fails then; it also picks a port

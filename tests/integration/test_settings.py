@@ -146,8 +146,9 @@ def test_max_streams_per_conn():
 
 def seconds_to_idle_end(server):
     """How long a client that says nothing any more stays connected."""
+    name = f"client{len(server.clients)}"
     client = server.client()
-    connection = max(server.connections(), key=lambda c: c["connected_at"])["id"]
+    [connection] = [c["id"] for c in server.connections() if c["client"] == name]
     client.process.signal(signal.SIGSTOP)
     start = time.monotonic()
     try:
