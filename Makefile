@@ -199,7 +199,8 @@ BENCH_SRC := $(wildcard tests/bench/*.c)
 BENCHES   := $(patsubst tests/%.c,$(BUILD)/%,$(BENCH_SRC))
 $(foreach t,$(BENCH_SRC),$(eval $(call test_rule,$(t),$(call links,$(t)))))
 
-## bench      build the benchmarks, run the one of the access rules (build/bench/loopback: see there)
+## bench      build the benchmarks, run the one of the access rules (build/bench/loopback,
+##            tests/bench/scrape.py: see there)
 bench: $(BENCHES)
 	$(Q)$(BUILD)/bench/rules
 
