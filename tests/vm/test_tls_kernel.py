@@ -1,10 +1,13 @@
 """TLS over TCP on a kernel that has TLS: records by the kernel, payload by splice."""
 
 import contextlib
+import fcntl
 import functools
 import os
 import re
 import subprocess
+import sys
+import termios
 import threading
 import time
 from unittest import mock
@@ -22,7 +25,7 @@ from test_tls_hostile import cpu_seconds
 
 NEEDS = ("tls", "ctr", "gcm", "ghash_generic", "aesni_intel")
 # Refused in the handshake; or with a FIN that may be there before it is done at the server.
-NO_RECORDS = ("wrong_alpn", "early_fin", "malformed_headers", "unknown_type")
+NO_RECORDS = ("wrong_alpn", "refused_identities", "early_fin", "malformed_headers", "unknown_type")
 BULK = int(os.environ.get("MYTUNNEL_TLS_MIB") or 256) * MIB
 
 
@@ -174,17 +177,23 @@ def descriptors(server):
 
 
 def pipes(server):
-    """Bytes in the server's pipes, and how many pipes there are."""
+    """How many pipes for splice() the server has, known by their size, and the bytes in them."""
     folder = f"/proc/{server.process.pid}/fd"
-    ends = [name for name in os.listdir(folder)
-            if os.readlink(os.path.join(folder, name)).startswith("pipe:")]
-    return len(ends) // 2
+    ends, held = 0, 0
+    for end in [os.path.join(folder, name) for name in os.listdir(folder)]:
+        if os.readlink(end).startswith("pipe:"):
+            fd = os.open(end, os.O_RDONLY | os.O_NONBLOCK)
+            if fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) == MIB:
+                ends += 1
+                held += int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+            os.close(fd)
+    return ends // 2, held
 
 
 def test_nothing_leaks():
     """After 2,000 tunnels, of which some were cut, the server has its descriptors back; no pipe is
     left with bytes in it."""
-    count = 2000
+    count = int(os.environ.get("MYTUNNEL_TLS_TUNNELS") or 2000)
     with Server() as server, TcpTarget(echo) as target:
         profile = server.enrol()
         scalar, host, port = tls_client.read_profile(profile)
@@ -199,10 +208,14 @@ def test_nothing_leaks():
                 with stream:
                     stream.handshake()
                     stream.send(head + b"x" * 3000)
-                    if number % 4 == 0:
+                    if number % 8 == 4:
                         stream.reset()
                         continue
                     got = stream.receive(1)
+                    if number % 8 == 0:
+                        stream.send(b"x" * 30000)
+                        stream.reset()
+                        continue
                     stream.fin()
                     while True:
                         part = stream.receive()
@@ -220,8 +233,10 @@ def test_nothing_leaks():
         assert not errors, errors[:5]
         wait_until(lambda: server.status()["tunnels"]["active"] == 0, what="the last tunnel's end")
         # What stays are idle pipes of the pools, two descriptors each.
-        wait_until(lambda: descriptors(server) - 2 * pipes(server) <= before,
+        wait_until(lambda: descriptors(server) - 2 * pipes(server)[0] <= before,
                    what="descriptors back at the baseline")
-        assert pipes(server) <= 2 * 64 + 4, pipes(server)
+        idle, held = pipes(server)
+        assert idle <= 2 * 64 and held == 0, (idle, held)
+        # Some were cut before the server was done with the handshake: those had no keys to give.
         kernel, gnutls = records(server)
-        assert kernel >= count * 3 // 4 and gnutls == 0, (kernel, gnutls)
+        assert kernel >= count * 7 // 8 and gnutls <= count // 8, (kernel, gnutls)
