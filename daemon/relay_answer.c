@@ -144,6 +144,8 @@ static void wait_for_room(struct mt_relay_socket *s)
 	TAILQ_INSERT_TAIL(&r->waiting, s, by_turn);
 	if (s->session->via == MT_RELAY_DATAGRAM) {
 		mt_conn_want_datagram_room(r->conn);
+	} else if (s->session->via == MT_RELAY_STREAM) {
+		mt_frames_want_room(mt_relay_stream_frames(s->session->stream));
 	}
 }
 

@@ -165,6 +165,11 @@ void mt_frames_resume(struct mt_frames *f)
 	}
 }
 
+void mt_frames_want_room(struct mt_frames *f)
+{
+	f->was_full = true;
+}
+
 size_t mt_frames_room(const struct mt_frames *f)
 {
 	/* A datagram may be as long as a frame: bytes are judged by what is queued. */

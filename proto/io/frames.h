@@ -37,7 +37,7 @@ struct mt_frames_config {
 	struct mt_carrier carrier;
 	/* A datagram, borrowed. It must not free the frames. */
 	void (*on_datagram)(void *user, const uint8_t *data, size_t len);
-	/* mt_frames_room has grown from 0; may be NULL. */
+	/* mt_frames_room has grown, from 0 or after mt_frames_want_room; may be NULL. */
 	void (*on_room)(void *user);
 	void *user;
 };
@@ -56,4 +56,6 @@ int mt_frames_send(struct mt_frames *f, const void *head, size_t head_len, const
 void mt_frames_resume(struct mt_frames *f);
 /* How many more datagrams are taken before the oldest gives way. */
 size_t mt_frames_room(const struct mt_frames *f);
+/* There is too little room for what comes next: on_room says when the carrier has taken more. */
+void mt_frames_want_room(struct mt_frames *f);
 const struct mt_frames_stats *mt_frames_stats(const struct mt_frames *f);

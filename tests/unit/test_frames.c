@@ -130,6 +130,23 @@ static void test_send_oldest_gives_way(void **state)
 	assert_int_equal(w->rooms, 1);
 }
 
+/* Who needs more than one place hears of it as well. */
+static void test_want_room_with_some_left(void **state)
+{
+	struct world *w = *state;
+
+	for (uint32_t i = 0; i < MT_FRAMES_QUEUE_MAX - 1; i++) {
+		assert_int_equal(mt_frames_send(w->frames, &i, sizeof(i), NULL, 0), 0);
+	}
+	assert_int_equal(mt_frames_room(w->frames), 1);
+	mt_frames_want_room(w->frames);
+	w->room = sizeof(w->out);
+	mt_frames_resume(w->frames);
+	assert_int_equal(w->rooms, 1);
+	mt_frames_resume(w->frames);
+	assert_int_equal(w->rooms, 1);
+}
+
 static void test_send_bytes_are_bounded_too(void **state)
 {
 	static uint8_t data[60000];
@@ -176,6 +193,7 @@ int main(void)
 		CASE(test_send_with_length_in_front),
 		CASE(test_send_bounds),
 		CASE(test_send_oldest_gives_way),
+		CASE(test_want_room_with_some_left),
 		CASE(test_send_bytes_are_bounded_too),
 		CASE(test_send_to_ended_carrier),
 		CASE(test_receive_in_pieces),
