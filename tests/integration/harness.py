@@ -9,10 +9,12 @@ import contextlib
 import functools
 import json
 import os
+import random
 import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -59,6 +61,22 @@ def load_module(name):
         if os.environ.get("MYTUNNEL_VM"):
             raise AssertionError(reason)
         raise Skip(reason)
+
+
+def free_port():
+    """A port on 127.0.0.1 for a server that needs the same one again: free for UDP and TCP, and not
+    among those that the system gives to outgoing connections."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        first = int(file.read().split()[0])
+    for _ in range(1000):
+        port = random.randrange(min(10000, first // 2), first)
+        with contextlib.suppress(OSError), \
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, \
+                socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
+            udp.bind(("127.0.0.1", port))
+            tcp.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
 
 
 class Leftovers:

@@ -10,7 +10,7 @@ import threading
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, free_port, wait_until
 from targets import TcpTarget, UdpTarget, echo, receive_exactly
 
 RATE = 50_000_000
@@ -25,12 +25,6 @@ def pour(sock, _):
             sock.sendall(CHUNK)
     except OSError:
         pass
-
-
-def free_udp_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Sink:
@@ -409,7 +403,7 @@ def test_totals_survive_kill():
     """kill -9 loses at most five seconds of the totals, and nothing is counted twice."""
     sink = Sink()
     # The profile must still be right after a new start.
-    with Server({"server.bind_addr": f"127.0.0.1:{free_udp_port()}"}) as server, \
+    with Server({"server.bind_addr": f"127.0.0.1:{free_port()}"}) as server, \
             TcpTarget(sink) as target:
         profile = server.enrol("busy")
         server.ctl("client", "set", "busy", "--rate", "20M")

@@ -14,9 +14,8 @@ import threading
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, Skip, environment, program, run
+from harness import SANITIZE, SLOW, TIMEOUT, Server, Skip, environment, free_port, program, run
 from targets import TcpTarget, echo, receive_exactly
-from test_restart import free_udp_port
 
 ROUNDS = int(os.environ.get("MYTUNNEL_CRASH_ROUNDS") or (10 if SANITIZE else 40))
 KEY = "quic.max_streams_per_conn"
@@ -107,7 +106,7 @@ def test_killed_at_random():
                         pass
             stop.wait(0.05)
 
-    with Server({"server.bind_addr": f"127.0.0.1:{free_udp_port()}"}) as server, \
+    with Server({"server.bind_addr": f"127.0.0.1:{free_port()}"}) as server, \
             TcpTarget(pour) as source:
         client = server.client()
         names.append("client0")

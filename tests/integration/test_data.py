@@ -19,9 +19,9 @@ import termios
 import time
 
 import socks
-from harness import ROOT, SLOW, TIMEOUT, Server, Skip, environment, program, run, wait_until
+from harness import (ROOT, SLOW, TIMEOUT, Server, Skip, environment, free_port, program, run,
+                     wait_until)
 from targets import TcpTarget, echo, receive_exactly
-from test_restart import free_udp_port
 
 KEY = "quic.max_streams_per_conn"
 
@@ -61,13 +61,13 @@ def test_backup_and_restore():
 
 def test_restore_moves_addresses():
     """Addresses, limits and rules of the backup are in force when restore answers."""
-    with Server({"server.bind_addr": f"127.0.0.1:{free_udp_port()}"}) as server, \
+    with Server({"server.bind_addr": f"127.0.0.1:{free_port()}"}) as server, \
             TcpTarget(echo) as target:
         first = server.address
         server.ctl("client", "add", "slow", "--max-connections", "3")
         file = os.path.join(server.folder, "b")
         server.ctl("backup", file)
-        server.ctl("set", "server.bind_addr", f"127.0.0.1:{free_udp_port()}",
+        server.ctl("set", "server.bind_addr", f"127.0.0.1:{free_port()}",
                    "access.allow_private", "off")
         server.ctl("client", "set", "slow", "--max-connections", "5")
         assert server.address != first

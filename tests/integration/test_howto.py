@@ -11,10 +11,9 @@ import os
 import re
 import tempfile
 
-from harness import ROOT, Process, Server, Skip, need, program, run, wait_until
+from harness import ROOT, Process, Server, Skip, free_port, need, program, run, wait_until
 from targets import HttpTarget
 from test_certificates import Authority
-from test_restart import free_udp_port
 
 DOCUMENT = os.path.join(ROOT, "docs", "howto.md")
 PLACES = {"sh server", "sh new-server", "sh laptop", "sh laptop background", "yaml"}
@@ -207,7 +206,7 @@ def test_howto():
     need("curl", "openssl", "unshare")
     namespace()
     text = read(DOCUMENT)
-    address = f"127.0.0.1:{free_udp_port()}"
+    address = f"127.0.0.1:{free_port()}"
     with tempfile.TemporaryDirectory(prefix="mytunnel-howto-") as root, \
             Server({"server.bind_addr": address}) as server, Server() as new:
         pages = os.path.join(root, "pages")

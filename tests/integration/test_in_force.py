@@ -6,10 +6,9 @@ import os
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, free_port, wait_until
 from load import Flood, Trickle, change, tunnel
 from targets import TcpTarget, echo, receive_exactly
-from test_clients import free_udp_port
 from test_protocol import interop
 from test_settings import admitted, largest_packet, reachable, seconds_to_idle_end
 
@@ -192,7 +191,7 @@ def set_quickly(server, key, value):
 
 
 def new_server():
-    return Server({"server.bind_addr": f"127.0.0.1:{free_udp_port()}", "server.workers": "2"})
+    return Server({"server.bind_addr": f"127.0.0.1:{free_port()}", "server.workers": "2"})
 
 
 @alone

@@ -2,7 +2,7 @@
 
 import socket
 
-from harness import Server, wait_until
+from harness import Server, free_port, wait_until
 from load import Trickle, change, events, tunnel
 from targets import TcpTarget, echo
 from test_protocol import interop
@@ -23,9 +23,7 @@ def test_bind_addr():
             row = change(server, "server.bind_addr", "127.0.0.1:0,[::1]:0")["server.bind_addr"]
             assert "new connections" in row["applies"], row
             assert server.port == old  # still named: kept as it is
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                probe.bind(("127.0.0.1", 0))
-                free = probe.getsockname()[1]
+            free = free_port()
             change(server, "server.bind_addr", f"127.0.0.1:{free}")
             assert server.port == free
             tunnel(server.client(), target)

@@ -1,20 +1,12 @@
 """The server goes away, kindly and unkindly, and comes back."""
 
 import contextlib
-import socket
 import threading
 import time
 
 import socks
-from harness import SLOW, TIMEOUT, Server, wait_until
+from harness import SLOW, TIMEOUT, Server, free_port, wait_until
 from targets import EchoTarget, TcpTarget, echo, receive_exactly
-
-
-def free_udp_port():
-    """A port for a server that must come back on the same one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def works(port, target_port):
@@ -35,7 +27,7 @@ def test_killed_and_back():
         while not stop.is_set():
             sock.sendall(bytes(1 << 16))
 
-    with Server({"server.bind_addr": f"127.0.0.1:{free_udp_port()}"}) as server, \
+    with Server({"server.bind_addr": f"127.0.0.1:{free_port()}"}) as server, \
             TcpTarget(pour) as source, TcpTarget(echo) as target:
         client = server.client()
         second = server.enrol("second")
@@ -109,7 +101,7 @@ def test_idle_server_stops_at_once():
 
 def test_client_waits_for_a_server():
     """A client that starts before its server connects when the server comes."""
-    with Server({"server.bind_addr": f"127.0.0.1:{free_udp_port()}"}) as server, \
+    with Server({"server.bind_addr": f"127.0.0.1:{free_port()}"}) as server, \
             TcpTarget(echo) as target:
         profile = server.enrol()
         server.process.stop()
