@@ -7,6 +7,7 @@ default twice the processors. Those marked @harness.alone, which measure time or
 themselves, run one after the other when the rest is done. One line per test as they end, the
 programs' logs with one that failed, the slowest ten and the sum at the end. Kernel modules that a
 module of tests names in NEEDS are loaded before each of its tests.
+With MYTUNNEL_REPEAT=1 what failed has a second try by itself at the end.
 """
 
 import argparse
@@ -36,6 +37,7 @@ GRACE_SECONDS = 60
 SILENCE_SECONDS = 60
 SKIPPED = 77
 SLOWEST = 10
+REPEATED_MAX = 10  # more are no accident
 # How long each took when it was run last: the longest begin first, so that none is late alone.
 SECONDS_FILE = os.path.join(harness.ROOT, "build", "test-seconds.json")
 
@@ -126,6 +128,7 @@ class Run:
         self.total = len(tests)
         self.seconds = {}
         self.outcomes = {"ok": [], "FAIL": [], "skip": []}
+        self.unsteady = []
         self.running = []
         self.spoke = time.monotonic()
         before = remembered()
@@ -172,14 +175,27 @@ class Run:
             if self.alone and self.together:
                 self.say(f"...   {len(self.alone)} that run alone")
             self.drain(self.alone, 1)
+            if os.environ.get("MYTUNNEL_REPEAT") and len(self.outcomes["FAIL"]) <= REPEATED_MAX:
+                self.repeat()
         finally:
             for test in self.running:
                 test.end()
+
+    def repeat(self):
+        """Where other work shares the machine, a test that failed has a second try by itself. Both
+        results are told."""
+        failed, self.outcomes["FAIL"] = self.outcomes["FAIL"], []
+        if failed:
+            self.say(f"...   {len(failed)} once more, alone")
+        self.drain(failed, 1)
+        self.unsteady = [name for name in failed if name in self.outcomes["ok"]]
 
     def summary(self, label, begin):
         slowest = sorted(self.seconds, key=lambda name: -self.seconds[name])[:SLOWEST]
         if self.total > SLOWEST:
             print("slowest: " + ", ".join(f"{n} {self.seconds[n]:.0f} s" for n in slowest))
+        if self.unsteady:
+            print("failed at first, passed alone: " + " ".join(self.unsteady))
         if self.outcomes["FAIL"]:
             print("failed: " + " ".join(self.outcomes["FAIL"]))
         passed, failed, skipped = (len(self.outcomes[key]) for key in ("ok", "FAIL", "skip"))
