@@ -48,15 +48,15 @@ struct mt_appliance {
 	struct mt_settings settings;
 	struct mt_tls_server *tls;
 	struct mt_snapshot *snapshot;
-	bool behind; /* what is stored, or the host's addresses, could not be put in force yet */
 	struct mt_accounts accounts;
 	uint8_t secret[32];
 	uint8_t tag;
+	bool behind;   /* what is stored, or the host's addresses, could not be put in force yet */
+	bool watching; /* the host's addresses */
 
 	struct mt_addr *hosts;
 	size_t host_count;
 	struct mt_hosts_watch watch;
-	bool watching;
 
 	struct mt_worker_counters *counters; /* MT_WORKERS_MAX of them */
 	struct mt_worker *workers[MT_WORKERS_MAX];
