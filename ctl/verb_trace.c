@@ -3,6 +3,7 @@
 #include "ctl/table.h"
 #include "proto/wire/settings.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -368,6 +369,7 @@ int mt_ctl_trace_start(const struct mt_ctl *ctl, int argc, char **argv)
 	if (rv != 0) {
 		goto out;
 	}
+	assert(t->dir != NULL); /* take_arguments asks for it */
 	t->dir_fd = open(t->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (t->dir_fd < 0) {
 		rv = mt_ctl_fail(CTL_FAILED, "cannot open the folder %s: %s; nothing is traced",

@@ -52,9 +52,11 @@ static size_t format(char line[MT_LOG_LINE_MAX], enum mt_log_level level, const 
 	const struct timespec *now, const struct mt_log_field *fields, size_t count)
 {
 	const char *prefix = priority(level);
-	const size_t len = strlen(prefix);
+	size_t len = 0;
 
-	memcpy(line, prefix, len);
+	for (; prefix[len] != '\0'; len++) {
+		line[len] = prefix[len];
+	}
 	return len + mt_log_line_format(line + len, MT_LOG_LINE_MAX - len,
 			     atomic_load_explicit(&current_json, memory_order_relaxed),
 			     (int64_t)now->tv_sec * 1000 + now->tv_nsec / 1000000, level, event,

@@ -108,7 +108,7 @@ static void show_facts(struct mt_exposition *e, const struct mt_facts *facts,
 
 	show_one(e, "mytunnel_connection_memory_bytes", MT_WEB_GAUGE,
 		"What is in use of the pools, for each connection.",
-		connections > 0 ? (double)(used / connections) : 0);
+		connections > 0 ? (double)used / (double)connections : 0);
 	show_one(e, "mytunnel_workers", MT_WEB_GAUGE, "Worker threads.", facts->workers);
 	show_one(e, "mytunnel_up", MT_WEB_GAUGE, "Whether tunnels are served.",
 		facts->state == MT_STATE_RUNNING || facts->state == MT_STATE_DRAINING);
