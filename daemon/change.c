@@ -295,6 +295,7 @@ static int apply(struct mt_appliance *a, const struct mt_change *change, enum ki
 	 * speak of the same clients. */
 	rv = mt_appliance_commit(a, &p, moved == 0 ? done : NULL, user);
 	rv = moved != 0 ? moved : rv;
+	mt_http_rename(a);
 	note(a, change, kind, &before);
 	tell(a, &before, kind, change->uid);
 	return rv == 0 ? 0 : MT_E_AGAIN;

@@ -192,6 +192,14 @@ int mt_http_swap(struct mt_appliance *a, const struct mt_settings *settings, str
 	return rv;
 }
 
+void mt_http_rename(struct mt_appliance *a)
+{
+	char host[256];
+
+	public_host(&a->settings, host, sizeof(host));
+	mt_web_set_name(a->web, host);
+}
+
 void mt_http_try(struct mt_appliance *a)
 {
 	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];

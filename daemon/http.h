@@ -22,6 +22,8 @@ int mt_http_check(struct mt_store *store, const struct mt_settings *settings, ch
  * old endpoint stays. */
 int mt_http_swap(struct mt_appliance *a, const struct mt_settings *settings, struct mt_store *store,
 	char *why, size_t why_cap) MT_MUST_CHECK;
+/* server.public_addr may have changed: requests may name it. */
+void mt_http_rename(struct mt_appliance *a);
 /* Opens it by the settings in force; a failure is logged once, stands in the facts, and is tried
  * again by mt_appliance_retry. */
 void mt_http_try(struct mt_appliance *a);

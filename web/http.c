@@ -20,6 +20,7 @@
 struct mt_web {
 	struct mt_hub *hub;
 	struct mt_hub_user user;
+	struct mt_web_name name;
 	size_t count;
 	struct mt_web_site sites[MT_WEB_ADDRS_MAX];
 };
@@ -99,9 +100,7 @@ static int start_site(struct mt_web *web, struct mt_web_site *site,
 	site->user = &web->user;
 	site->secured = config->chain_pem != NULL;
 	memcpy(site->token, config->token, sizeof(site->token));
-	/* A longer name than a host can have calls nobody. */
-	(void)snprintf(
-		site->name, sizeof(site->name), "%s", config->name != NULL ? config->name : "");
+	site->name = &web->name;
 	(void)mt_addr_format(&site->addr, site->local, sizeof(site->local));
 	site->daemon = start_daemon(site, config, fd);
 	if (site->daemon == NULL) {
@@ -124,7 +123,13 @@ int mt_web_start(struct mt_web **out, const struct mt_web_config *config, size_t
 		*failed = 0;
 		return -ENOMEM;
 	}
+	if (pthread_mutex_init(&web->name.lock, NULL) != 0) {
+		free(web);
+		*failed = 0;
+		return -ENOMEM;
+	}
 	web->hub = config->hub;
+	mt_web_set_name(web, config->name);
 	for (size_t i = 0; i < config->count; i++) {
 		int rv = start_site(web, &web->sites[i], config, &config->addrs[i]);
 
@@ -150,7 +155,19 @@ void mt_web_stop(struct mt_web *web)
 		MHD_stop_daemon(web->sites[i].daemon); /* closes the listening socket too */
 		mt_wipe(web->sites[i].token, sizeof(web->sites[i].token));
 	}
+	(void)pthread_mutex_destroy(&web->name.lock); /* nobody holds it any more */
 	free(web);
+}
+
+void mt_web_set_name(struct mt_web *web, const char *name)
+{
+	if (web == NULL) {
+		return;
+	}
+	(void)pthread_mutex_lock(&web->name.lock); /* held by nobody of this thread */
+	/* A longer name than a host can have calls nobody. */
+	(void)snprintf(web->name.text, sizeof(web->name.text), "%s", name != NULL ? name : "");
+	(void)pthread_mutex_unlock(&web->name.lock); /* is held */
 }
 
 size_t mt_web_addrs(const struct mt_web *web, struct mt_addr *out, size_t cap)

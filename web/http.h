@@ -38,4 +38,7 @@ int mt_web_start(
 void mt_web_stop(struct mt_web *web);
 /* The addresses in use, with their real ports. */
 size_t mt_web_addrs(const struct mt_web *web, struct mt_addr *out, size_t cap);
+/* The host by which it is called from now on, as in the configuration. NULL for `web` is allowed.
+ */
+void mt_web_set_name(struct mt_web *web, const char *name);
 bool mt_web_is_secured(const struct mt_web *web); /* NULL is not */

@@ -241,17 +241,21 @@ static bool admit(struct page *p, const struct context *x, const char *method)
 {
 	const struct mt_web_site *site = x->site;
 	struct MHD_Connection *c = x->connection;
+	char name[sizeof(site->name->text)];
 
+	(void)pthread_mutex_lock(&site->name->lock); /* held by nobody of this thread */
+	memcpy(name, site->name->text, sizeof(name));
+	(void)pthread_mutex_unlock(&site->name->lock); /* is held */
 	if (is_ambiguous(c)) {
 		set_error(p, MHD_HTTP_BAD_REQUEST, "bad_request", "a header comes twice");
 		return false;
 	}
-	if (!mt_web_host_allowed(header(c, MHD_HTTP_HEADER_HOST), site->local, site->name)) {
+	if (!mt_web_host_allowed(header(c, MHD_HTTP_HEADER_HOST), site->local, name)) {
 		set_error(p, MHD_HTTP_FORBIDDEN, "forbidden", "this Host is not served here");
 		return false;
 	}
 	if (!mt_web_origin_allowed(
-		    header(c, MHD_HTTP_HEADER_ORIGIN), site->local, site->name, site->secured)) {
+		    header(c, MHD_HTTP_HEADER_ORIGIN), site->local, name, site->secured)) {
 		set_error(p, MHD_HTTP_FORBIDDEN, "forbidden",
 			"requests of other origins are refused");
 		return false;

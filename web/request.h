@@ -5,10 +5,17 @@
 #include "web/http.h"
 
 #include <microhttpd.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 /* What requests of one bound address need. */
+/* Another host by which the endpoint is called, which may change while it runs. */
+struct mt_web_name {
+	pthread_mutex_t lock;
+	char text[256]; /* may be empty */
+};
+
 struct mt_web_site {
 	struct MHD_Daemon *daemon;
 	const struct mt_web_view *view;
@@ -16,7 +23,7 @@ struct mt_web_site {
 	struct mt_hub_user *user;
 	struct mt_addr addr;
 	char local[MT_ADDR_TEXT_MAX];
-	char name[256]; /* another host by which it is called; may be empty */
+	struct mt_web_name *name; /* borrowed */
 	bool secured;
 	uint8_t token[MT_TOKEN_HASH_LEN];
 };

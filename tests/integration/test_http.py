@@ -324,6 +324,12 @@ def test_who_is_refused():
                 assert status == 405 and headers["Allow"] == "GET, HEAD", (path, method, status)
         check(json.loads(ask(server, "/nothing")[2]), sections()["ERRORS"])
         assert ask(server, "/stats", Origin=f"http://localhost:{port}")[0] == 200
+        name = f"vpn.example.org:{port}"
+        assert ask(server, "/stats", Host=name)[0] == 403
+        server.ctl("set", "server.public_addr", "vpn.example.org:443")
+        assert ask(server, "/stats", Host=name)[0] == 200
+        server.ctl("reset", "server.public_addr")
+        assert ask(server, "/stats", Host=name)[0] == 403
         for path in ("/connections?limit=0", "/connections?limit=1e3", "/clients?sort=key",
                      "/connections?x", "/clients?state=", "/connections?worker=-1",
                      "/connections?client=%00", "/clients?" + "&" * 100 + "=1"):
