@@ -6,9 +6,8 @@ import os
 import socket
 
 from devtools import Browser
-from harness import ROOT, SLOW, TIMEOUT, Server, wait_until
+from harness import ROOT, SLOW, TIMEOUT, Server, free_port, wait_until
 from targets import HttpTarget
-from test_restart import free_udp_port
 
 RESOURCES = 200
 # What Chromium asks for by itself, whatever it shows.
@@ -41,7 +40,7 @@ def write_site(folder):
 @contextlib.contextmanager
 def appliance():
     """A server on ports that outlive it, and a client."""
-    with Server({"server.bind_addr": f"127.0.0.1:{free_udp_port()}",
+    with Server({"server.bind_addr": f"127.0.0.1:{free_port()}",
                  "metrics.bind_addr": f"127.0.0.1:{free_port()}"}) as server:
         yield server, server.client()
 

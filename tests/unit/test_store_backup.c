@@ -288,8 +288,8 @@ static void test_candidate_refused(void **state)
 		"INSERT INTO audit VALUES (9223372036854775807, 1, 0, 'x', 1, 'set', '{}')",
 		"INSERT INTO audit VALUES (-5, 1, 0, 'x', 1, 'set', '{}')",
 		"INSERT INTO audit VALUES (5, 9223372036854775807, 0, 'x', 1, 'set', '{}')",
-		"INSERT INTO client (id, name, fingerprint, created_at) VALUES "
-		"(9223372036854775807, 'x', zeroblob(32), 1)",
+		("INSERT INTO client (id, name, fingerprint, created_at) VALUES "
+		 "(9223372036854775807, 'x', zeroblob(32), 1)"),
 		"INSERT INTO sqlite_sequence VALUES ('client', 9223372036854775807)",
 		"INSERT INTO counter VALUES ('generation', 9223372036854775807)",
 	};
