@@ -12,10 +12,11 @@
 /* cmocka wants the four above first */
 #include <cmocka.h>
 
+#define IP_UDP_BYTES 28
+
 struct sim_packet {
 	struct sim_packet *next;
 	uint64_t at_ns;
-	struct sim_node *to;
 	struct mt_addr from;
 	unsigned ecn;
 	size_t len;
@@ -36,26 +37,75 @@ static bool chance(struct sim *sim, unsigned permille)
 }
 
 static void put_packet(struct sim *sim, struct sim_node *to, const struct mt_addr *from,
-	unsigned ecn, const uint8_t *data, size_t len)
+	unsigned ecn, const uint8_t *data, size_t len, uint64_t leaves_ns)
 {
-	struct sim_packet *p = malloc(sizeof(*p) + len), **link = &sim->packets;
+	struct sim_packet *p = malloc(sizeof(*p) + len), **link = &to->packets;
 
 	assert_non_null(p);
-	p->to = to;
 	p->from = *from;
 	p->ecn = ecn;
 	p->len = len;
 	memcpy(p->data, data, len);
-	p->at_ns = sim->now_ns + sim->delay_ns +
-		   (sim->jitter_ns ? sim_random(sim) % sim->jitter_ns : 0);
+	p->at_ns =
+		leaves_ns + sim->delay_ns + (sim->jitter_ns ? sim_random(sim) % sim->jitter_ns : 0);
 	if (chance(sim, sim->corrupt_permille)) {
 		p->data[sim_random(sim) % len] ^= (uint8_t)(1u << (sim_random(sim) % 8));
+	}
+	if (to->packets && to->last->at_ns <= p->at_ns) {
+		link = &to->last->next; /* thousands may be on their way */
 	}
 	while (*link && (*link)->at_ns <= p->at_ns) {
 		link = &(*link)->next;
 	}
 	p->next = *link;
 	*link = p;
+	if (!p->next) {
+		to->last = p;
+	}
+}
+
+/* Queues a packet for the link; false when there is no room. */
+static bool enter(struct sim_link *link, uint64_t now_ns, size_t len, uint64_t *leaves_ns)
+{
+	uint64_t begins_ns = link->free_at_ns > now_ns ? link->free_at_ns : now_ns;
+	uint64_t size = len + IP_UDP_BYTES, waiting, bin;
+
+	if (link->rate_bps > 0) {
+		waiting = (uint64_t)((double)(begins_ns - now_ns) * (double)link->rate_bps / 8e9);
+		if (waiting > 0 && waiting + size > link->queue_bytes) {
+			link->overflowed++;
+			return false;
+		}
+		bin = waiting * SIM_WAIT_BINS / (link->queue_bytes + 1);
+		link->wait_bins[bin < SIM_WAIT_BINS ? bin : SIM_WAIT_BINS - 1]++;
+		begins_ns += (uint64_t)((double)size * 8e9 / (double)link->rate_bps);
+	}
+	link->free_at_ns = begins_ns;
+	link->packets++;
+	link->bytes += size;
+	*leaves_ns = begins_ns;
+	return true;
+}
+
+uint64_t sim_link_wait_ns(const struct sim_link *link, unsigned permille)
+{
+	uint64_t all = 0, seen = 0;
+	unsigned i;
+
+	for (i = 0; i < SIM_WAIT_BINS; i++) {
+		all += link->wait_bins[i];
+	}
+	for (i = 0; i < SIM_WAIT_BINS; i++) {
+		seen += link->wait_bins[i];
+		if (seen * 1000 >= all * permille) {
+			break;
+		}
+	}
+	if (all == 0 || link->rate_bps == 0) {
+		return 0;
+	}
+	return (uint64_t)((double)link->queue_bytes * (i + 0.5) / SIM_WAIT_BINS * 8e9 /
+			  (double)link->rate_bps);
 }
 
 static void carry(struct sim_node *from, const struct mt_path *path, unsigned ecn,
@@ -64,6 +114,7 @@ static void carry(struct sim_node *from, const struct mt_path *path, unsigned ec
 	struct sim *sim = from->sim;
 	struct sim_node *to = from == &sim->client ? &sim->server : &sim->client;
 	struct mt_addr source = path->local;
+	uint64_t leaves_ns = 0;
 
 	from->bytes_out += len;
 	sim->carried++;
@@ -72,12 +123,16 @@ static void carry(struct sim_node *from, const struct mt_path *path, unsigned ec
 	} else if (mt_addr_port(&path->remote) != sim->nat_port) {
 		return; /* a mapping that the NAT has forgotten */
 	}
-	if (sim->black_hole || chance(sim, sim->loss_permille)) {
+	if (!enter(&from->link, sim->now_ns, len, &leaves_ns)) {
 		return;
 	}
-	put_packet(sim, to, &source, ecn, data, len);
+	if (sim->black_hole || chance(sim, sim->loss_permille)) {
+		from->link.lost++;
+		return;
+	}
+	put_packet(sim, to, &source, ecn, data, len, leaves_ns);
 	if (chance(sim, sim->duplicate_permille)) {
-		put_packet(sim, to, &source, ecn, data, len);
+		put_packet(sim, to, &source, ecn, data, len, leaves_ns);
 	}
 }
 
@@ -182,19 +237,20 @@ void sim_init(struct sim *sim, uint64_t seed, const struct mt_endpoint_events *c
 	start_node(sim, &sim->server, server, sim->tls_server, 1);
 }
 
-static void drop_packets(struct sim *sim)
+static void drop_packets(struct sim_node *node)
 {
 	struct sim_packet *p;
 
-	while ((p = sim->packets)) {
-		sim->packets = p->next;
+	while ((p = node->packets)) {
+		node->packets = p->next;
 		free(p);
 	}
 }
 
 void sim_deinit(struct sim *sim)
 {
-	drop_packets(sim);
+	drop_packets(&sim->client);
+	drop_packets(&sim->server);
 	stop_node(&sim->client);
 	stop_node(&sim->server);
 	mt_tls_server_unref(sim->tls_server);
@@ -226,16 +282,16 @@ void sim_inject(struct sim_node *to, const struct mt_addr *from, const void *dat
 	mt_endpoint_receive(to->ep, &path, 0, data, len, 0, to->sim->now_ns);
 }
 
-static void deliver(struct sim *sim)
+static void deliver(struct sim *sim, struct sim_node *node)
 {
 	struct sim_packet *p;
 	struct mt_path path;
 
-	while ((p = sim->packets) && p->at_ns <= sim->now_ns) {
-		sim->packets = p->next;
-		path = (struct mt_path){.local = p->to->addr, .remote = p->from, .socket = sim};
-		p->to->bytes_in += p->len;
-		mt_endpoint_receive(p->to->ep, &path, p->ecn, p->data, p->len, 0, sim->now_ns);
+	while ((p = node->packets) && p->at_ns <= sim->now_ns) {
+		node->packets = p->next;
+		path = (struct mt_path){.local = node->addr, .remote = p->from, .socket = sim};
+		node->bytes_in += p->len;
+		mt_endpoint_receive(node->ep, &path, p->ecn, p->data, p->len, 0, sim->now_ns);
 		free(p);
 	}
 }
@@ -252,12 +308,18 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+static uint64_t arrival(const struct sim_node *node)
+{
+	return node->packets ? node->packets->at_ns : UINT64_MAX;
+}
+
 bool sim_run(struct sim *sim, bool (*done)(void *user), void *user, uint64_t limit_ns)
 {
 	uint64_t end_ns = sim->now_ns + limit_ns, next_ns;
 
 	for (;;) {
-		deliver(sim);
+		deliver(sim, &sim->client);
+		deliver(sim, &sim->server);
 		turn(sim, &sim->client);
 		turn(sim, &sim->server);
 		if (done && done(user)) {
@@ -265,8 +327,10 @@ bool sim_run(struct sim *sim, bool (*done)(void *user), void *user, uint64_t lim
 		}
 		next_ns = earlier(
 			mt_endpoint_expiry(sim->client.ep), mt_endpoint_expiry(sim->server.ep));
-		if (sim->packets) {
-			next_ns = earlier(next_ns, sim->packets->at_ns);
+		next_ns = earlier(next_ns, arrival(&sim->client));
+		next_ns = earlier(next_ns, arrival(&sim->server));
+		if (sim->tick_ns && next_ns > sim->now_ns && next_ns != UINT64_MAX) {
+			next_ns += (sim->tick_ns - next_ns % sim->tick_ns) % sim->tick_ns;
 		}
 		if (next_ns > end_ns) {
 			sim->now_ns = end_ns;

@@ -11,6 +11,21 @@
 #define SIM_MS 1000000ull
 #define SIM_S  1000000000ull
 
+#define SIM_WAIT_BINS 256
+
+/* The way out of a node: a link with a queue before it. Without a rate there is no queue. */
+struct sim_link {
+	uint64_t rate_bps;    /* of whole IP packets, 0 = infinite */
+	uint64_t queue_bytes; /* what may wait, the packet on the link included; then tail drop */
+	uint64_t free_at_ns;  /* when all that waits has left */
+	/* what became of the packets */
+	uint64_t packets;
+	uint64_t bytes; /* that left, whole IP packets */
+	uint64_t overflowed;
+	uint64_t lost;                     /* by chance */
+	uint64_t wait_bins[SIM_WAIT_BINS]; /* packets by how full the queue was */
+};
+
 struct sim_node {
 	struct sim *sim;
 	struct mt_mem *mem;
@@ -21,6 +36,9 @@ struct sim_node {
 	bool blocked; /* reserve gives NULL */
 	uint64_t bytes_out;
 	uint64_t bytes_in;
+	struct sim_link link;
+	struct sim_packet *packets; /* on their way to this node, by time */
+	struct sim_packet *last;
 };
 
 struct sim_packet;
@@ -35,7 +53,8 @@ struct sim {
 	unsigned duplicate_permille;
 	unsigned corrupt_permille;
 	bool black_hole;
-	struct sim_packet *packets; /* by time */
+	/* Nodes wake up at multiples of this only (0: at once), for packets and for timers. */
+	uint64_t tick_ns;
 	uint64_t carried;
 	/* A NAT in front of the client: the server sees this port; packets to older ones are lost.
 	 */
@@ -64,3 +83,5 @@ bool sim_run(struct sim *sim, bool (*done)(void *user), void *user, uint64_t lim
 /* Hands one packet to a node as if it had come from `from`. */
 void sim_inject(struct sim_node *to, const struct mt_addr *from, const void *data, size_t len);
 uint64_t sim_random(struct sim *sim);
+/* How long a packet had to wait for the link at most, of `permille` of all that left. */
+uint64_t sim_link_wait_ns(const struct sim_link *link, unsigned permille);
