@@ -21,6 +21,11 @@ DESTDIR ?=
 # MYTUNNEL_TESTS parts of names of the integration tests (or tests in the VM) to run; empty: all
 # MYTUNNEL_DEBS, MYTUNNEL_RPMS  folders with packages to test, instead of building them
 # MYTUNNEL_JOBS  how many integration tests run at once, default twice the processors
+# PEERS          1 lets `make bench` measure ssh, shadowsocks, trojan, v2ray and ngtcp2's examples too
+# BENCH_ONLY     parts of `make bench` to run: bulk tunnels trips udp handshakes workers; empty: all
+# BENCH_CONTESTANTS  whom it compares, by name; empty: all
+# BENCH_ROUNDS, BENCH_SECONDS  rounds, and seconds of each measurement
+# BENCH_PIN      CPUs of each side: 'server=0 client=1 load=0-1'; empty: all run everywhere
 SANITIZE     ?=
 WERROR       ?=
 PROBES       ?= 1
@@ -31,6 +36,12 @@ MYTUNNEL_TESTS ?=
 MYTUNNEL_JOBS  ?=
 MYTUNNEL_DEBS  ?=
 MYTUNNEL_RPMS  ?=
+PEERS          ?=
+BENCH_ONLY     ?=
+BENCH_CONTESTANTS ?=
+BENCH_ROUNDS   ?= 5
+BENCH_SECONDS  ?= 0.8
+BENCH_PIN      ?=
 CFLAGS       ?= -O2 -g
 LDFLAGS      ?=
 PKG_CONFIG   ?= pkg-config
@@ -105,8 +116,8 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all bench browser check clean deb demo deps dist format fuzz help install integration lint rpm \
-	sim test test-crash test-full test-packages test-programs test-rpm test-service test-vm tsan \
+.PHONY: all bench bench-rules browser check clean deb demo deps dist format fuzz help install \
+	integration lint rpm sim test test-crash test-full test-packages test-programs test-rpm test-service test-vm tsan \
 	uninstall unit unit-threaded FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
@@ -199,10 +210,21 @@ BENCH_SRC := $(wildcard tests/bench/*.c)
 BENCHES   := $(patsubst tests/%.c,$(BUILD)/%,$(BENCH_SRC))
 $(foreach t,$(BENCH_SRC),$(eval $(call test_rule,$(t),$(call links,$(t)))))
 
-## bench      build the benchmarks, run the one of the access rules (build/bench/loopback,
-##            tests/bench/scrape.py: see there)
-bench: $(BENCHES)
-	$(Q)$(BUILD)/bench/rules
+# A shim for a peer that is measured.
+$(BUILD)/bench/gro.so: tests/bench/lib/gro.c
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(CC) -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -O2 -shared -fPIC -o $@ $<
+
+## bench      measure beside a reference; PEERS=1: beside all peers that Debian packages, which it installs
+bench: all $(BENCHES) $(BUILD)/bench/gro.so
+	$(if $(filter 1,$(PEERS)),$(Q)scripts/deps build bench-peers)
+	$(Q)MYTUNNEL_BUILD=$(BUILD) $(PYTHON) tests/bench/bench.py $(if $(filter 1,$(PEERS)),--peers) \
+		--only '$(BENCH_ONLY)' --contestants '$(BENCH_CONTESTANTS)' --rounds $(BENCH_ROUNDS) \
+		--seconds $(BENCH_SECONDS) --pin '$(BENCH_PIN)'
+
+## bench-rules  what a decision of the access rules costs (the other benchmarks: docs/performance.md)
+bench-rules: $(BUILD)/bench/rules
+	$(Q)$<
 
 # ---- fuzzing: clang's libFuzzer with sanitizers, in objects of its own ----
 FUZZ_BUILD := build/fuzz
@@ -285,7 +307,7 @@ demo:
 # ---- analysers ----
 LINTED := $(wildcard scripts/* .ci/run tests/integration/*.py tests/integration/interop/*.go \
 	web/ui/*.js web/ui/*.css web/ui/*.html tests/browser/*.py tests/vm/run tests/vm/*.py \
-	tests/service/*.py tests/packages/*)
+	tests/service/*.py tests/packages/* tests/bench/*.py)
 TIDIED := $(patsubst %.c,build/tidy/%.ok,$(ALL_SRC))
 
 build/tidy/%.ok: %.c .clang-tidy

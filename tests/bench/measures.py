@@ -1,0 +1,113 @@
+"""The parts of the suite: which load each case is, and what is made of its counters."""
+import json
+import subprocess
+
+import contestants
+from harness import program
+
+GIB = 1 << 30
+UDP_SIZES = (64, 512, 1000, 1200)
+PEAK_SHARE = 0.8  # of the packets per second that a window of 32 reached
+
+
+class Case:
+    """One measurement that several contestants repeat. `options` are those of build/bench/load."""
+
+    def __init__(self, part, name, kind, title, options, works=None):
+        self.part = part
+        self.name = name
+        self.kind = kind
+        self.title = title
+        self.options = options
+        self.works = works or (part,)
+        self.key = f"{part}/{name}"
+
+    def takes(self, contestant):
+        return any(work in contestant.works for work in self.works)
+
+
+def _bulk(streams):
+    works = ("bulk", "bulk-1") if streams == 1 else ("bulk",)
+    return [Case("bulk", f"{way}-{streams}", "bulk", f"{way}, {streams} stream{'s' * (streams > 1)}",
+                 [way, "--streams", str(streams)], works) for way in ("down", "up")]
+
+
+PARTS = {
+    "bulk": [case for streams in (1, 8, 64) for case in _bulk(streams)],
+    "tunnels": [Case("tunnels", "32", "tunnels", "new tunnels, 32 at once",
+                     ["tunnels", "--streams", "32"])],
+    "trips": [Case("trips", "1", "trips", "round trips on an open tunnel", ["trips"])],
+    "udp": [Case("udp", str(size), "udp", f"UDP, {size} bytes", ["udp", "--size", str(size)])
+            for size in UDP_SIZES] + [
+                Case("udp", "1000-load", "udp", "UDP, 1000 bytes at 80 % of the peak",
+                     ["udp", "--size", "1000"])],
+
+    "workers": [Case("workers", "down", "bulk", "down, 8 streams of 2 clients",
+                     ["down", "--streams", "8"]),
+                Case("workers", "up", "bulk", "up, 8 streams of 2 clients",
+                     ["up", "--streams", "8"]),
+                Case("workers", "tunnels", "tunnels", "new tunnels, 32 at once of 2 clients",
+                     ["tunnels", "--streams", "32"])],
+}
+
+
+class Failed(Exception):
+    """A measurement that could not be made."""
+
+
+def _load(contestant, words, warm, seconds):
+    # Bytes of a direct transfer are read, because that is what a tunnel's end does with them.
+    command = [*contestants.pinned(contestant.pins["load"]), program("bench/load"), *words, "--warm",
+               str(warm), "--seconds", str(seconds)]
+    if contestant.ports:
+        command += ["--socks", ",".join(map(str, contestant.ports))]
+        for side, pids in (("server", contestant.server_pids), ("client", contestant.client_pids)):
+            command += ["--cpu", f"{side}=" + ",".join(map(str, pids))]
+    else:
+        command.append("--copy")
+    return _counters(command, warm + seconds)
+
+
+def _counters(command, seconds):
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, check=False, timeout=seconds + 30)
+    except subprocess.TimeoutExpired:
+        raise Failed("no end in sight") from None
+    if done.returncode != 0:
+        raise Failed(done.stderr.strip() or f"exit status {done.returncode}")
+    return json.loads(done.stdout)
+
+
+def _per_unit(raw, scale):
+    """CPU of each side for each unit; without a tunnel, those of the two ends."""
+    return {f"{side}_cpu": seconds * scale for side, seconds in raw["cpu_s"].items()}
+
+
+def measure(case, contestant, warm, seconds, peak=None):
+    """One round of a case with one contestant: its figures, CPU in s/GiB or us."""
+    words = list(case.options)
+    if case.name.endswith("-load"):
+        if not peak:
+            raise Failed("no peak to take a share of")
+        words += ["--rate", str(int(peak * PEAK_SHARE))]
+    if contestant.name == "library":
+        size = max(int(seconds * GIB / 2), 8 << 20)
+        raw = contestant.transfer(words[0], size, seconds + 30)
+    else:
+        raw = _load(contestant, words, warm, seconds)
+    if raw["units"] == 0:
+        raise Failed("nothing went through")
+    figures = {"failed": raw["failed"]}
+    if case.kind == "bulk":
+        figures["rate"] = raw["units"] * 8 / raw["seconds"] / 1e9
+        figures.update(_per_unit(raw, GIB / raw["units"]))
+    else:
+        figures["rate"] = raw["units"] / raw["seconds"]
+        figures.update(_per_unit(raw, 1e6 / raw["units"]))
+        figures["p50_us"], figures["p99_us"] = raw["p50_us"], raw["p99_us"]
+    if case.kind == "udp":
+        figures["loss"] = 1 - raw["returned"] / raw["sent"]
+    if raw["rss_kib"]:
+        figures["server_rss_mib"] = raw["rss_kib"]["server"] / 1024
+    return figures

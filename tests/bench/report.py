@@ -1,0 +1,181 @@
+"""Tables out of results: one run for people, its goals, two runs side by side."""
+
+
+class Results:
+    """Medians by case and contestant."""
+
+    def __init__(self, result):
+        self.rows = {(f"{row['part']}/{row['case']}", row["contestant"]): row["median"]
+                     for row in result["results"]}
+
+    def get(self, case, contestant, figure):
+        return self.rows.get((case, contestant), {}).get(figure)
+
+    def cpu(self, case, contestant):
+        """Server and client together."""
+        both = [self.get(case, contestant, f"{side}_cpu") for side in ("server", "client")]
+        return None if None in both else sum(both)
+
+
+class Goal:
+    """A line of what is to be reached: `ours` against `reference`, by factor `wanted`."""
+
+    def __init__(self, work, against, unit, ours, reference, wanted, at_least):
+        self.work = work
+        self.against = against
+        self.unit = unit
+        self.ours = ours
+        self.reference = reference
+        self.wanted = wanted
+        self.at_least = at_least
+
+    def as_dict(self):
+        ratio = self.ours / self.reference if self.ours is not None and self.reference else None
+        reached = None
+        if ratio is not None:
+            reached = ratio >= self.wanted if self.at_least else ratio <= self.wanted
+        return {"work": self.work, "against": self.against, "unit": self.unit, "ours": self.ours,
+                "reference": self.reference, "ratio": ratio, "reached": reached,
+                "wanted": f"{'at least' if self.at_least else 'at most'} {self.wanted:g}"}
+
+
+def _plus(*values):
+    return None if None in values else sum(values)
+
+
+def _bulk_goals(r):
+    for way in ("down", "up"):
+        case = f"bulk/{way}-1"
+        yield Goal(f"bulk {way}, 1 stream", "ssh -D", "Gbit/s", r.get(case, "mytunnel", "rate"),
+                   r.get(case, "ssh", "rate"), 1, True)
+        yield Goal(f"bulk {way}, CPU of server and client", "ssh -D", "s/GiB",
+                   r.cpu(case, "mytunnel"), r.cpu(case, "ssh"), 1, False)
+        # The generator has the server's part of TCP in a direct transfer: it reads what comes down,
+        # and writes what goes up.
+        yield Goal(f"bulk {way}, CPU of the server", "library's example + TCP", "s/GiB",
+                   r.get(case, "mytunnel", "server_cpu"),
+                   _plus(r.get(case, "library", "server_cpu"), r.get(case, "direct", "load_cpu")),
+                   1.15, False)
+        for streams in (8, 64):
+            yield Goal(f"bulk {way}, {streams} streams", "own single stream", "Gbit/s",
+                       r.get(f"bulk/{way}-{streams}", "mytunnel", "rate"),
+                       r.get(case, "mytunnel", "rate"), 0.95, True)
+
+
+def _small_goals(r):
+    tunnels, trips, udp = "tunnels/32", "trips/1", "udp/1000"
+    yield Goal("new tunnels", "ssh -D", "/s", r.get(tunnels, "mytunnel", "rate"),
+               r.get(tunnels, "ssh", "rate"), 1.25, True)
+    yield Goal("new tunnels, CPU of the server", "ssh -D", "us",
+               r.get(tunnels, "mytunnel", "server_cpu"), r.get(tunnels, "ssh", "server_cpu"), 0.75,
+               False)
+    yield Goal("round trip, median", "ssh -D", "us", r.get(trips, "mytunnel", "p50_us"),
+               r.get(trips, "ssh", "p50_us"), 1.2, False)
+    yield Goal("UDP, 1000 bytes", "shadowsocks-libev", "packets/s",
+               r.get(udp, "mytunnel", "rate"), r.get(udp, "shadowsocks", "rate"), 1.5, True)
+    yield Goal("UDP, 1000 bytes, CPU of the server", "shadowsocks-libev", "us",
+               r.get(udp, "mytunnel", "server_cpu"), r.get(udp, "shadowsocks", "server_cpu"), 0.5,
+               False)
+
+
+def _worker_goals(r):
+    for name, title, unit in (("down", "bulk down", "s/GiB"), ("up", "bulk up", "s/GiB"),
+                              ("tunnels", "new tunnels", "us")):
+        yield Goal(f"two workers, {title}, CPU of the server", "one worker", unit,
+                   r.get(f"workers/{name}", "workers-2", "server_cpu"),
+                   r.get(f"workers/{name}", "workers-1", "server_cpu"), 1.05, False)
+
+
+def goals(result):
+    r = Results(result)
+    rows = [goal.as_dict() for make in (_bulk_goals, _small_goals, _worker_goals) for goal in make(r)]
+    loss = r.get("udp/1000-load", "mytunnel", "loss")
+    rows.append({"work": "UDP, loss at 80 % of the peak", "against": "-", "unit": "%",
+                 "ours": None if loss is None else loss * 100, "reference": None, "ratio": None,
+                 "reached": None if loss is None else loss == 0, "wanted": "none"})
+    return rows
+
+
+def number(value):
+    """Three digits that count."""
+    if value is None:
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def table(heads, rows, markdown=False):
+    """Lines of a table; the first column to the left, the others to the right."""
+    cells = [list(map(str, row)) for row in rows]
+    if markdown:
+        yield "| " + " | ".join(heads) + " |"
+        yield "| --- |" + " ---: |" * (len(heads) - 1)
+        for row in cells:
+            yield "| " + " | ".join(row) + " |"
+        return
+    widths = [max(len(row[i]) for row in [heads, *cells]) for i in range(len(heads))]
+    for row in [heads, *cells]:
+        yield "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                        for i, (cell, width) in enumerate(zip(row, widths))).rstrip()
+
+
+UNITS = {"bulk": ("Gbit/s", "s/GiB"), "tunnels": ("per s", "us"), "trips": ("per s", "us"),
+         "udp": ("packets/s", "us")}
+
+
+def case_columns(kind):
+    """Heads and how to make each cell of a kind's table."""
+    rate, cpu = UNITS[kind]
+    columns = [(rate, lambda m: number(m.get("rate"))),
+               (f"server {cpu}", lambda m: number(m.get("server_cpu"))),
+               (f"client {cpu}", lambda m: number(m.get("client_cpu")))]
+    if kind != "bulk":
+        columns += [("p50 us", lambda m: number(m.get("p50_us"))),
+                    ("p99 us", lambda m: number(m.get("p99_us")))]
+    if kind == "udp":
+        columns.append(("lost %", lambda m: f"{m['loss'] * 100:.2f}" if "loss" in m else "-"))
+    columns.append(("server MiB", lambda m: number(m.get("server_rss_mib"))))
+    return columns
+
+
+def tables(result, markdown=False):
+    """One table for each case."""
+    cases = {}
+    for row in result["results"]:
+        cases.setdefault((row["part"], row["case"]), []).append(row)
+    for rows in cases.values():
+        columns = case_columns(rows[0]["kind"])
+        yield rows[0]["title"], list(table(
+            [""] + [head for head, _ in columns],
+            [[result["contestants"].get(row["contestant"], row["contestant"])] +
+             [cell(row["median"]) for _, cell in columns] for row in rows], markdown))
+
+
+def goal_table(result, markdown=False):
+    said = {True: "yes", False: "NO", None: "-"}
+    return list(table(["to reach", "against", "unit", "ours", "reference", "ratio", "wanted", "reached"],
+                      [[g["work"], g["against"], g["unit"], number(g["ours"]), number(g["reference"]),
+                        number(g["ratio"]), g["wanted"], said[g["reached"]]] for g in result["goals"]],
+                      markdown))
+
+
+def describe(result):
+    """A line about where and how."""
+    m, s = result["machine"], result["settings"]
+    pins = ", ".join(f"{side} on CPU {cpus}" for side, cpus in s["pin"].items() if cpus)
+    return (f"{m['cpu']}, {m['usable_cpus']} CPUs, Linux {m['kernel']}; medians of {s['rounds']} rounds of "
+            f"{s['seconds']:g} s; {pins or 'every process may use every CPU'}")
+
+
+def print_tables(result):
+    print(f"{result['date']}: {describe(result)}")
+    for title, lines in tables(result):
+        print(f"\n{title}")
+        print("\n".join(f"  {line}" for line in lines))
+    print()
+    print("\n".join(goal_table(result)))
+    for name, reason in result["absent"].items():
+        print(f"left out: {name}: {reason}")
+    for error in result["errors"]:
+        print(f"failed: {error}")
