@@ -10,8 +10,8 @@
 #include <time.h>
 
 #define PATIENCE_S   10
-#define SHARED_BYTES (4 << 20)
-#define LEAST_BYTES  (64 << 10)
+#define SHARED_BYTES (16 << 20)
+#define LEAST_BYTES  (256 << 10)
 
 _Noreturn void load_die(const char *what)
 {
