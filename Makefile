@@ -97,7 +97,8 @@ CLIENT_SRC := $(wildcard client/*.c)
 MANUAL_SRC := $(wildcard ctl/manual/*.c)
 ALL_SRC    := $(WIRE_SRC) $(QUIC_SRC) $(IO_SRC) $(STORE_SRC) $(WEB_SRC) $(DAEMON_SRC) $(CTL_SRC) \
 	$(CLIENT_SRC) $(MANUAL_SRC)
-TEST_SRC   := $(wildcard tests/unit/*.c tests/sim/*.c tests/fuzz/*.c tests/bench/*.c tests/bench/lib/*.c)
+TEST_SRC   := $(wildcard tests/unit/*.c tests/sim/*.c tests/fuzz/*.c tests/bench/*.c tests/bench/lib/*.c \
+	tests/preload/*.c)
 HEADERS    := $(wildcard proto/*/*.h store/*.h web/*.h daemon/*.h ctl/*.h client/*.h tests/*/*.h tests/bench/lib/*.h)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -262,8 +263,15 @@ $(INTEROP): $(wildcard tests/integration/interop/*.go)
 		GOCACHE=$(CURDIR)/build/gocache GOFLAGS= CGO_ENABLED=0 \
 		go build -tags '$(INTEROP_TAGS)' -o $(CURDIR)/$(INTEROP) .
 
+# Counts what a program asks of the heap: test_malloc.py loads it into the programs.
+COUNT_MALLOC := $(BUILD)/libcount_malloc.so
+
+$(COUNT_MALLOC): tests/preload/count_malloc.c $(BUILD)/flags
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(filter-out -fPIE $(SANITIZE_FLAGS),$(ALL_CFLAGS)) -fPIC -shared -o $@ $<
+
 ## integration  run the real programs: traffic, faults, bad input (MYTUNNEL_TESTS=name: some of them)
-integration: all $(INTEROP)
+integration: all $(INTEROP) $(COUNT_MALLOC)
 	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) MYTUNNEL_JOBS=$(MYTUNNEL_JOBS) \
 		$(PYTHON) tests/integration/run.py $(MYTUNNEL_TESTS)
 

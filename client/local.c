@@ -34,8 +34,8 @@ void mt_local_close(struct mt_local *local)
 	}
 	TAILQ_REMOVE(&locals->list, local, entry);
 	locals->count--;
-	free(local->buffer);
-	free(local);
+	mt_mem_release(locals->config.mem, local->buffer);
+	mt_mem_release(locals->config.mem, local);
 }
 
 /* An application that reads EOF takes what it has got for complete: a failure must look like one.
@@ -142,7 +142,7 @@ static void start_pump(struct mt_local *local, struct mt_stream *s)
 		close_by_reset(local);
 		return;
 	}
-	free(local->buffer);
+	mt_mem_release(locals->config.mem, local->buffer);
 	local->buffer = NULL;
 	mt_poller_remove(locals->config.poller, &local->item);
 	local->item.fd = -1;
@@ -173,6 +173,7 @@ void mt_local_request(struct mt_local *local, const char *host, size_t host_len,
 {
 	struct mt_tunnel_config config = {
 		.uplink = local->locals->config.uplink,
+		.mem = local->locals->config.mem,
 		.host = host,
 		.host_len = host_len,
 		.port = port,
@@ -186,13 +187,14 @@ void mt_local_request(struct mt_local *local, const char *host, size_t host_len,
 	int err;
 
 	local->state = MT_LOCAL_WAITING;
-	mt_tunnel_log_start(&local->log, local->locals->config.log, host, host_len, port);
+	mt_tunnel_log_start(
+		&local->log, local->locals->config.log, config.mem, host, host_len, port);
 	err = mt_tunnel_request_new(&local->request, &config);
 	if (err == 0) {
 		return;
 	}
 	local->request = NULL;
-	free(early);
+	mt_mem_release(config.mem, early);
 	if (err == MT_E_MALFORMED) {
 		refuse(local, MT_STATUS_ADDRESS_NOT_SUPPORTED,
 			"the target is not a host name or address with a port");
@@ -206,6 +208,7 @@ void mt_local_request(struct mt_local *local, const char *host, size_t host_len,
 /* Room for more input, up to BUFFER_MAX. */
 static bool grow(struct mt_local *local)
 {
+	struct mt_mem *mem = local->locals->config.mem;
 	size_t capacity = local->capacity == 0 ? BUFFER_FIRST : local->capacity * 2;
 	uint8_t *buffer;
 
@@ -218,10 +221,14 @@ static bool grow(struct mt_local *local)
 	if (capacity == local->capacity) {
 		return false;
 	}
-	buffer = realloc(local->buffer, capacity);
+	buffer = mt_mem_alloc(mem, capacity);
 	if (buffer == NULL) {
 		return false;
 	}
+	if (local->fill > 0) {
+		memcpy(buffer, local->buffer, local->fill);
+	}
+	mt_mem_release(mem, local->buffer);
 	local->buffer = buffer;
 	local->capacity = capacity;
 	return true;
@@ -316,7 +323,7 @@ int mt_local_start(struct mt_locals *locals, int fd, const struct mt_forward *fo
 	if (locals->count >= MT_LOCALS_MAX) {
 		return MT_E_LIMIT;
 	}
-	local = calloc(1, sizeof(*local));
+	local = mt_mem_calloc(locals->config.mem, sizeof(*local));
 	if (local == NULL) {
 		return -ENOMEM;
 	}
@@ -325,7 +332,7 @@ int mt_local_start(struct mt_locals *locals, int fd, const struct mt_forward *fo
 	local->deadline_ms = uv_now(locals->config.loop) + MT_LOCAL_REQUEST_MS;
 	err = mt_poller_add(locals->config.poller, &local->item, fd, on_ready);
 	if (err < 0) {
-		free(local);
+		mt_mem_release(locals->config.mem, local);
 		return err;
 	}
 	TAILQ_INSERT_TAIL(&locals->list, local, entry);

@@ -2,7 +2,6 @@
 #include "client/local_impl.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define ANSWER_MAX 1024
@@ -20,11 +19,12 @@ static void request_plain(struct mt_local *local, const struct mt_http_request *
 	const uint8_t *body = local->buffer + request->head_len;
 	size_t body_len = mt_http_body_bytes(request, local->fill - request->head_len);
 	size_t cap = request->head_len + MT_HTTP_REWRITE_EXTRA;
-	uint8_t *early = malloc(cap + body_len);
+	struct mt_mem *mem = local->locals->config.mem;
+	uint8_t *early = mt_mem_alloc(mem, cap + body_len);
 	size_t len;
 
 	if (early == NULL || mt_http_rewrite(request, (char *)early, cap, &len) < 0) {
-		free(early);
+		mt_mem_release(mem, early);
 		refuse_with(local, 502, "the request could not be forwarded");
 		return;
 	}

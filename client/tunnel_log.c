@@ -7,7 +7,6 @@
 
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -48,15 +47,16 @@ static void tell(const struct mt_tunnel_log *log, enum mt_log_level level, const
 	}
 }
 
-void mt_tunnel_log_start(struct mt_tunnel_log *log, enum mt_tunnel_log_form form, const char *host,
-	size_t host_len, uint16_t port)
+void mt_tunnel_log_start(struct mt_tunnel_log *log, enum mt_tunnel_log_form form,
+	struct mt_mem *mem, const char *host, size_t host_len, uint16_t port)
 {
 	char name[MT_HOST_MAX + 1];
 
 	if (form == MT_TUNNEL_LOG_OFF || host_len > MT_HOST_MAX) {
 		return;
 	}
-	log->target = malloc(TARGET_MAX);
+	log->mem = mem;
+	log->target = mt_mem_alloc(mem, TARGET_MAX);
 	if (log->target == NULL) {
 		return; /* a line less */
 	}
@@ -137,6 +137,8 @@ void mt_tunnel_log_closed(struct mt_tunnel_log *log, const struct mt_pump_result
 
 void mt_tunnel_log_deinit(struct mt_tunnel_log *log)
 {
-	free(log->target);
+	if (log->mem != NULL) {
+		mt_mem_release(log->mem, log->target);
+	}
 	log->target = NULL;
 }

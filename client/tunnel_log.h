@@ -19,15 +19,16 @@ enum mt_tunnel_log_form {
 /* Of one tunnel, zeroed before the first use; in its owner's memory. */
 struct mt_tunnel_log {
 	enum mt_tunnel_log_form form;
-	char *target; /* of the heap; NULL: nothing is logged */
+	struct mt_mem *mem;
+	char *target; /* of `mem`; NULL: nothing is logged */
 	uint64_t started_ns;
 	uint64_t answered_ns;
 	struct mt_trace_id id; /* whom mt_tunnel_config points to */
 };
 
-/* The tunnel is asked for; with MT_TUNNEL_LOG_OFF nothing is kept. */
-void mt_tunnel_log_start(struct mt_tunnel_log *log, enum mt_tunnel_log_form form, const char *host,
-	size_t host_len, uint16_t port);
+/* The tunnel is asked for; with MT_TUNNEL_LOG_OFF nothing is kept. `mem` is borrowed. */
+void mt_tunnel_log_start(struct mt_tunnel_log *log, enum mt_tunnel_log_form form,
+	struct mt_mem *mem, const char *host, size_t host_len, uint16_t port);
 /* There is none; `reason` is a phrase. */
 void mt_tunnel_log_failed(struct mt_tunnel_log *log, const char *reason);
 void mt_tunnel_log_open(struct mt_tunnel_log *log);

@@ -5,7 +5,6 @@
 #include "proto/wire/addr.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define RETRIES_MAX 8 /* after connections lost before an answer */
@@ -21,8 +20,8 @@ struct mt_tunnel_request {
 
 static void free_request(struct mt_tunnel_request *t)
 {
-	free(t->config.early);
-	free(t);
+	mt_mem_release(t->config.mem, t->config.early);
+	mt_mem_release(t->config.mem, t);
 }
 
 static void answer(
@@ -175,7 +174,7 @@ int mt_tunnel_request_new(struct mt_tunnel_request **out, const struct mt_tunnel
 	if (err < 0) {
 		return err;
 	}
-	t = calloc(1, sizeof(*t));
+	t = mt_mem_calloc(config->mem, sizeof(*t));
 	if (t == NULL) {
 		return -ENOMEM;
 	}
@@ -188,7 +187,7 @@ int mt_tunnel_request_new(struct mt_tunnel_request **out, const struct mt_tunnel
 		t->header, sizeof(t->header), config->port, config->host, config->host_len);
 	err = t->header_len == 0 ? MT_E_MALFORMED : mt_uplink_wait(config->uplink, &t->waiter);
 	if (err < 0) {
-		free(t);
+		mt_mem_release(config->mem, t);
 		return err;
 	}
 	*out = t;

@@ -14,10 +14,11 @@ struct mt_tunnel_request;
 
 struct mt_tunnel_config {
 	struct mt_uplink *uplink;
-	const char *host; /* borrowed for the call */
+	struct mt_mem *mem; /* borrowed until on_answer or the cancellation */
+	const char *host;   /* borrowed for the call */
 	size_t host_len;
 	uint16_t port;
-	/* The first bytes of the payload, taken (for free()); NULL for none. */
+	/* The first bytes of the payload, taken, of `mem`; NULL for none. */
 	uint8_t *early;
 	size_t early_len;
 	/* Sending the payload twice does no harm: it travels behind the request at once, and again

@@ -34,6 +34,7 @@ TAILQ_HEAD(session_list, mt_udp_session);
 
 struct mt_udp_relay {
 	uv_loop_t *loop;
+	struct mt_mem *mem;
 	struct mt_poller *poller;
 	struct mt_uplink *uplink;
 	struct mt_udp_stream *stream;
@@ -90,7 +91,7 @@ void mt_udp_session_close(struct mt_udp_session *s)
 	for (struct held *h = TAILQ_FIRST(&relay->held); h != NULL; h = next) {
 		next = TAILQ_NEXT(h, link);
 		if (h->session == s) {
-			free(take_held(relay, h));
+			mt_mem_release(relay->mem, take_held(relay, h));
 		}
 	}
 	if (s->used) {
@@ -300,7 +301,7 @@ static void on_look(uv_timer_t *timer)
 		};
 
 		send_or_hold(h->session, &d);
-		free(h);
+		mt_mem_release(relay->mem, h);
 	}
 	if (relay->held_count == 0) {
 		(void)uv_timer_stop(timer); /* never fails */
@@ -310,7 +311,7 @@ static void on_look(uv_timer_t *timer)
 static void hold(struct mt_udp_session *s, const struct mt_datagram *d)
 {
 	struct mt_udp_relay *relay = s->relay;
-	struct held *h = malloc(sizeof(*h) + d->payload_len);
+	struct held *h = mt_mem_alloc(relay->mem, sizeof(*h) + d->payload_len);
 
 	if (h == NULL) {
 		relay->stats.dropped_queue++;
@@ -327,7 +328,7 @@ static void hold(struct mt_udp_session *s, const struct mt_datagram *d)
 	while (relay->held_count >= MT_UDP_HELD_MAX ||
 		(relay->held_count > 0 && relay->held_bytes + h->len > MT_UDP_HELD_BYTES)) {
 		relay->stats.dropped_queue++;
-		free(take_held(relay, TAILQ_FIRST(&relay->held)));
+		mt_mem_release(relay->mem, take_held(relay, TAILQ_FIRST(&relay->held)));
 	}
 	TAILQ_INSERT_TAIL(&relay->held, h, link);
 	relay->held_bytes += h->len;
@@ -417,6 +418,7 @@ struct mt_udp_relay *mt_udp_relay_new(
 		return NULL;
 	}
 	relay->loop = loop;
+	relay->mem = mem;
 	relay->poller = poller;
 	relay->uplink = uplink;
 	TAILQ_INIT(&relay->sessions);

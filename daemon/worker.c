@@ -9,7 +9,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -265,7 +267,10 @@ int mt_worker_new(struct mt_worker **out, const struct mt_worker_config *config)
 static void run(void *arg)
 {
 	struct mt_worker *w = arg;
+	char name[16]; /* the most that a thread's may have */
 
+	(void)snprintf(name, sizeof(name), "worker %u", w->index);
+	(void)pthread_setname_np(pthread_self(), name); /* for people and tests only */
 	/* Ends by uv_stop only; handles are still open then. */
 	(void)uv_run(&w->loop, UV_RUN_DEFAULT);
 }
