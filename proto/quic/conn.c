@@ -111,7 +111,7 @@ static uint64_t next_expiry(const struct mt_conn *c)
 {
 	uint64_t at_ns = ngtcp2_conn_get_expiry(c->qc);
 
-	if (!c->established || !TAILQ_EMPTY(&c->sendable) || c->dgram_head ||
+	if (!c->established || mt_conn_has_sendable(c) || c->dgram_head ||
 		at_ns > UINT64_MAX - COARSE_NS) {
 		return at_ns;
 	}

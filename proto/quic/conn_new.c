@@ -192,8 +192,7 @@ int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt
 	c->info.remote = how->path->remote;
 	mt_expiry_init(&c->expiry, false);
 	TAILQ_INIT(&c->streams);
-	TAILQ_INIT(&c->sendable);
-	TAILQ_INIT(&c->blocked);
+	mt_conn_init_order(c);
 	TAILQ_INIT(&c->given_up);
 	ngtcp2_ccerr_default(&c->close_err);
 	c->ref = (ngtcp2_crypto_conn_ref){.get_conn = get_qc, .user_data = c};

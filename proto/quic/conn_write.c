@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* Bytes of one stream before the next one has its turn. */
-#define STREAM_TURN_BYTES 16384u
 /* The largest batch: the kernel takes 64 segments and an IP packet's worth. */
 #define SEGMENTS_MAX 64u
 #define BATCH_MAX    65507u
@@ -49,6 +47,7 @@ static void pop_datagram(struct mt_conn *c, bool sent)
 	if (sent) {
 		mt_count(&c->ep->cfg.counters->datagrams_sent, 1);
 		c->info.bytes_sent += d->len;
+		mt_conn_charge_datagram(c, d->len);
 	} else {
 		mt_count(&c->ep->cfg.counters->datagrams_dropped, 1);
 		MT_PROBE2(drop, "datagram_unsendable", 1);
@@ -141,10 +140,10 @@ static void on_sent(struct mt_quic_stream *s, size_t len, bool fin)
 }
 
 /* One step with the stream whose turn it is, or without one. */
-static ngtcp2_ssize write_stream(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi,
-	uint8_t *buf, size_t cap, uint32_t *turn)
+static ngtcp2_ssize write_stream(
+	struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi, uint8_t *buf, size_t cap)
 {
-	struct mt_quic_stream *s = TAILQ_FIRST(&c->sendable);
+	struct mt_quic_stream *s = mt_conn_next_stream(c);
 	uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_MORE;
 	ngtcp2_ssize n, sent = -1;
 	size_t count = 0, len = 0;
@@ -168,27 +167,15 @@ static ngtcp2_ssize write_stream(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pk
 		c->qc, path, pi, buf, cap, &sent, flags, s->id, vec, count, c->ep->now_ns);
 	if (sent >= 0) {
 		on_sent(s, (size_t)sent, fin && (size_t)sent == len);
-		*turn += (uint32_t)sent;
-		if (*turn >= STREAM_TURN_BYTES && s->is_sendable) {
-			TAILQ_REMOVE(&c->sendable, s, sendable);
-			TAILQ_INSERT_TAIL(&c->sendable, s, sendable);
-		}
-		if (*turn >= STREAM_TURN_BYTES || !s->is_sendable) {
-			*turn = 0;
-		}
+		mt_stream_charge(s, (size_t)sent);
 	}
 	switch (n) {
-	case NGTCP2_ERR_STREAM_DATA_BLOCKED:
-		mt_stream_set_blocked(s);
-		*turn = 0;
-		return NGTCP2_ERR_WRITE_MORE;
+	case NGTCP2_ERR_STREAM_DATA_BLOCKED: mt_stream_set_blocked(s); return NGTCP2_ERR_WRITE_MORE;
 	case NGTCP2_ERR_STREAM_SHUT_WR: /* ngtcp2 has answered a STOP_SENDING by RESET_STREAM */
 		mt_stream_on_stop(s, 0);
-		*turn = 0;
 		return NGTCP2_ERR_WRITE_MORE;
 	case NGTCP2_ERR_STREAM_NOT_FOUND:
 		mt_stream_set_sendable(s, false);
-		*turn = 0;
 		return NGTCP2_ERR_WRITE_MORE;
 	default: return n;
 	}
@@ -211,17 +198,23 @@ static void count_repetition(struct mt_conn *c, size_t n, uint64_t sent_before)
 #endif
 }
 
-static ngtcp2_ssize write_packet(struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi,
-	uint8_t *buf, size_t cap, uint32_t *turn)
+static bool is_turn_of_datagrams(const struct mt_conn *c)
+{
+	return c->dgram_head && c->established &&
+	       (mt_conn_prefers_datagrams(c) || !mt_conn_has_sendable(c) || window_is_full(c));
+}
+
+static ngtcp2_ssize write_packet(
+	struct mt_conn *c, ngtcp2_path *path, ngtcp2_pkt_info *pi, uint8_t *buf, size_t cap)
 {
 	uint64_t sent_before = c->info.bytes_sent;
 	ngtcp2_ssize n;
 
 	do {
-		if (c->dgram_head && c->established) {
+		if (is_turn_of_datagrams(c)) {
 			n = write_datagram(c, path, pi, buf, cap);
 		} else {
-			n = write_stream(c, path, pi, buf, cap, turn);
+			n = write_stream(c, path, pi, buf, cap);
 		}
 	} while (n == NGTCP2_ERR_WRITE_MORE);
 	if (n > 0) {
@@ -259,21 +252,6 @@ enum outcome {
 	FAILED,
 };
 
-/* ngtcp2 does not tell that a STOP_SENDING came, only a write to the stream shows it. A stream
- * without credit is not written to, and would wait for ever: one of them tries again in each turn.
- */
-static void retry_blocked(struct mt_conn *c)
-{
-	struct mt_quic_stream *s = TAILQ_FIRST(&c->blocked);
-
-	if (s) { /* no reason to be written again for, unlike mt_stream_set_sendable */
-		TAILQ_REMOVE(&c->blocked, s, sendable);
-		s->is_blocked = false;
-		TAILQ_INSERT_TAIL(&c->sendable, s, sendable);
-		s->is_sendable = true;
-	}
-}
-
 static enum outcome write_batches(struct mt_conn *c)
 {
 	size_t quantum = ngtcp2_conn_get_send_quantum(c->qc), total = 0;
@@ -283,16 +261,15 @@ static enum outcome write_batches(struct mt_conn *c)
 	ngtcp2_path_storage ps;
 	ngtcp2_pkt_info pi;
 	struct mt_path path = {0};
-	uint32_t turn = 0;
 	ngtcp2_ssize n;
 
 	if (!b.buf) {
 		return BLOCKED;
 	}
-	retry_blocked(c);
+	mt_conn_retry_blocked(c);
 	ngtcp2_path_storage_zero(&ps);
 	while (total == 0 || total + cap <= quantum) {
-		n = write_packet(c, &ps.path, &pi, b.buf + b.len, cap, &turn);
+		n = write_packet(c, &ps.path, &pi, b.buf + b.len, cap);
 		if (n < 0) {
 			commit(c, &b);
 			mt_conn_fail(c, (int)n);

@@ -497,6 +497,7 @@ void mt_endpoint_dispatch(struct mt_endpoint *ep, uint64_t now_ns)
 bool mt_endpoint_flush(struct mt_endpoint *ep, uint64_t now_ns)
 {
 	struct mt_conn *c, *last;
+	uint64_t packets;
 	bool room = true;
 
 	advance(ep, now_ns);
@@ -508,7 +509,13 @@ bool mt_endpoint_flush(struct mt_endpoint *ep, uint64_t now_ns)
 
 		TAILQ_REMOVE(&ep->dirty, c, dirty);
 		c->is_dirty = false;
+		packets = c->packets_sent;
 		room = mt_conn_write(c);
+		if (!room && c->is_dirty && c->packets_sent == packets) {
+			/* It has not had its turn. */
+			TAILQ_REMOVE(&ep->dirty, c, dirty);
+			TAILQ_INSERT_HEAD(&ep->dirty, c, dirty);
+		}
 		if (was_last) {
 			break;
 		}

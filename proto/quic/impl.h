@@ -41,7 +41,10 @@ struct mt_quic_stream {
 	struct mt_conn *conn; /* NULL once detached */
 	int64_t id;
 	TAILQ_ENTRY(mt_quic_stream) of_conn;
-	TAILQ_ENTRY(mt_quic_stream) sendable;
+	TAILQ_ENTRY(mt_quic_stream) queued;
+	struct mt_stream_list *queue; /* of its connection: which one it waits in; NULL: none */
+	uint32_t round;               /* its last one, and what it has sent in that */
+	uint32_t round_bytes;
 	TAILQ_ENTRY(mt_quic_stream) ready;
 	TAILQ_ENTRY(mt_quic_stream) given_up;
 	TAILQ_ENTRY(mt_quic_stream) starved;
@@ -64,8 +67,6 @@ struct mt_quic_stream {
 	uint64_t stop_code;
 	int end_err;
 	unsigned events;
-	bool is_sendable : 1; /* one of these two, or neither */
-	bool is_blocked : 1;
 	bool is_ready : 1;
 	bool by_peer : 1;
 	bool closed : 1; /* ngtcp2 has forgotten it */
@@ -104,9 +105,14 @@ struct mt_conn {
 	TAILQ_ENTRY(mt_conn) ready;
 	TAILQ_ENTRY(mt_conn) opening; /* server: while its handshake lasts */
 	struct mt_stream_list streams;
-	struct mt_stream_list sendable;
+	/* Streams with something to send; see order.c. */
+	struct mt_stream_list fresh;
+	struct mt_stream_list current;
+	struct mt_stream_list later;
 	struct mt_stream_list blocked; /* have bytes, but no credit */
-	uint32_t stream_count;         /* open, as ngtcp2 sees it */
+	uint32_t round;
+	uint32_t datagram_lead; /* bytes by which datagrams are ahead of streams */
+	uint32_t stream_count;  /* open, as ngtcp2 sees it */
 	/* Streams that were released with STOP_SENDING, oldest first. */
 	struct mt_stream_list given_up;
 	unsigned written_off_count;
@@ -274,8 +280,23 @@ void mt_stream_on_reset(struct mt_quic_stream *s, uint64_t code);
 void mt_stream_on_stop(struct mt_quic_stream *s, uint64_t code);
 void mt_stream_on_close(struct mt_quic_stream *s, uint64_t code);
 void mt_stream_detach(struct mt_quic_stream *s, int err);
+
+/* order.c: whose turn it is to send */
+void mt_conn_init_order(struct mt_conn *c);
+/* NULL: no stream has anything to send. */
+struct mt_quic_stream *mt_conn_next_stream(struct mt_conn *c);
+bool mt_conn_has_sendable(const struct mt_conn *c);
+/* One that waits for credit tries again. */
+void mt_conn_retry_blocked(struct mt_conn *c);
+/* It has sent so much: others may come first now. */
+void mt_stream_charge(struct mt_quic_stream *s, size_t len);
 void mt_stream_set_sendable(struct mt_quic_stream *s, bool sendable);
+/* Before all others: for what needs no credit. */
+void mt_stream_put_first(struct mt_quic_stream *s);
 void mt_stream_set_blocked(struct mt_quic_stream *s);
+/* Whether the next bytes should be those of datagrams, given that there are some. */
+bool mt_conn_prefers_datagrams(const struct mt_conn *c);
+void mt_conn_charge_datagram(struct mt_conn *c, size_t len);
 
 /* memory.c: what limits.max_memory asks for */
 bool mt_endpoint_may_accept(struct mt_endpoint *ep);

@@ -121,42 +121,6 @@ void mt_stream_raise(struct mt_quic_stream *s, unsigned events)
 	}
 }
 
-void mt_stream_set_sendable(struct mt_quic_stream *s, bool sendable)
-{
-	if (!s->conn) {
-		return;
-	}
-	if (s->is_blocked) {
-		TAILQ_REMOVE(&s->conn->blocked, s, sendable);
-		s->is_blocked = false;
-	}
-	if (s->is_sendable == sendable) {
-		return;
-	}
-	s->is_sendable = sendable;
-	if (sendable) {
-		TAILQ_INSERT_TAIL(&s->conn->sendable, s, sendable);
-		mt_conn_mark_dirty(s->conn);
-	} else {
-		TAILQ_REMOVE(&s->conn->sendable, s, sendable);
-	}
-}
-
-/* A FIN alone needs no credit: it does not wait behind streams that do. */
-static void put_first(struct mt_quic_stream *s)
-{
-	mt_stream_set_sendable(s, true);
-	TAILQ_REMOVE(&s->conn->sendable, s, sendable);
-	TAILQ_INSERT_HEAD(&s->conn->sendable, s, sendable);
-}
-
-void mt_stream_set_blocked(struct mt_quic_stream *s)
-{
-	mt_stream_set_sendable(s, false);
-	s->is_blocked = true;
-	TAILQ_INSERT_TAIL(&s->conn->blocked, s, sendable);
-}
-
 /* What ngtcp2 tells. */
 
 int mt_stream_on_data(struct mt_quic_stream *s, const uint8_t *data, size_t len, bool fin)
@@ -527,7 +491,7 @@ static void stream_send_fin(struct mt_stream *base)
 	}
 	s->tx_fin = true;
 	if (s->tx_sent == s->tx_end) {
-		put_first(s);
+		mt_stream_put_first(s);
 	} else {
 		mt_stream_set_sendable(s, true);
 	}

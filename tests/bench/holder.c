@@ -5,6 +5,7 @@
  * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
  * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c proto/wire/profile.c
  * proto/wire/request.c tests/bench/lib/watch.c tests/bench/lib/holder_probe.c
+ * proto/quic/order.c
  */
 /* Many real clients in one process: tens of thousands of connections with client certificates over
  * a few sockets, for what a server needs to hold them. Prints a line of JSON for each step:

@@ -1,0 +1,149 @@
+/* In which order a connection's streams send. In a round each stream with something to send may
+ * send ROUND_BYTES. Whoever comes with something new goes first, with the first of these bytes: an
+ * interactive stream does not wait for the bulk of the others, and, as that counts, it cannot live
+ * on being new. Datagrams are first as long as they take no more than streams do.
+ */
+#include "proto/quic/impl.h"
+
+/* What packets, and the other side's writes to a socket, make worthwhile. */
+#define ROUND_BYTES 16384u
+/* Three packets: a request, a key stroke's echo, the beginning of a page. */
+#define FIRST_BYTES 4096u
+/* Datagrams' share is exact as long as none is larger than what this leaves above a round. */
+#define LEAD_MAX (ROUND_BYTES + 4096u)
+
+void mt_conn_init_order(struct mt_conn *c)
+{
+	TAILQ_INIT(&c->fresh);
+	TAILQ_INIT(&c->current);
+	TAILQ_INIT(&c->later);
+	TAILQ_INIT(&c->blocked);
+	c->round = 1; /* which no stream has been in */
+}
+
+bool mt_conn_has_sendable(const struct mt_conn *c)
+{
+	return !TAILQ_EMPTY(&c->fresh) || !TAILQ_EMPTY(&c->current) || !TAILQ_EMPTY(&c->later);
+}
+
+/* What it sent beyond its share of the last round counts in the next. */
+static void begin_round(struct mt_quic_stream *s)
+{
+	if (s->round != s->conn->round) {
+		s->round = s->conn->round;
+		s->round_bytes = s->round_bytes > ROUND_BYTES ? s->round_bytes - ROUND_BYTES : 0;
+	}
+}
+
+static void leave(struct mt_quic_stream *s)
+{
+	if (s->queue) {
+		TAILQ_REMOVE(s->queue, s, queued);
+		s->queue = NULL;
+	}
+}
+
+static void enter(struct mt_quic_stream *s, struct mt_stream_list *queue)
+{
+	leave(s);
+	s->queue = queue;
+	TAILQ_INSERT_TAIL(queue, s, queued);
+}
+
+static void enter_round(struct mt_quic_stream *s)
+{
+	struct mt_conn *c = s->conn;
+
+	begin_round(s);
+	enter(s, s->round_bytes < FIRST_BYTES   ? &c->fresh
+		 : s->round_bytes < ROUND_BYTES ? &c->current
+						: &c->later);
+}
+
+struct mt_quic_stream *mt_conn_next_stream(struct mt_conn *c)
+{
+	struct mt_quic_stream *s = TAILQ_FIRST(&c->fresh);
+
+	if (s) {
+		return s;
+	}
+	if (TAILQ_EMPTY(&c->current) && !TAILQ_EMPTY(&c->later)) {
+		TAILQ_FOREACH(s, &c->later, queued)
+		{
+			s->queue = &c->current;
+		}
+		TAILQ_CONCAT(&c->current, &c->later, queued);
+		c->round++;
+	}
+	s = TAILQ_FIRST(&c->current);
+	if (s) {
+		begin_round(s);
+	}
+	return s;
+}
+
+void mt_stream_charge(struct mt_quic_stream *s, size_t len)
+{
+	struct mt_conn *c = s->conn;
+
+	begin_round(s);
+	s->round_bytes += (uint32_t)len;
+	c->datagram_lead -= len < c->datagram_lead ? (uint32_t)len : c->datagram_lead;
+	if (s->queue == &c->fresh && s->round_bytes >= FIRST_BYTES) {
+		enter(s, &c->current);
+	}
+	if (s->queue == &c->current && s->round_bytes >= ROUND_BYTES) {
+		enter(s, &c->later);
+	}
+}
+
+void mt_stream_set_sendable(struct mt_quic_stream *s, bool sendable)
+{
+	if (!s->conn || (sendable && s->queue && s->queue != &s->conn->blocked)) {
+		return;
+	}
+	if (sendable) {
+		enter_round(s);
+		mt_conn_mark_dirty(s->conn);
+	} else {
+		leave(s);
+	}
+}
+
+void mt_stream_put_first(struct mt_quic_stream *s)
+{
+	leave(s);
+	s->queue = &s->conn->fresh;
+	TAILQ_INSERT_HEAD(s->queue, s, queued);
+	mt_conn_mark_dirty(s->conn);
+}
+
+void mt_stream_set_blocked(struct mt_quic_stream *s)
+{
+	enter(s, &s->conn->blocked);
+}
+
+/* ngtcp2 does not tell that a STOP_SENDING came, only a write to the stream shows it. A stream
+ * without credit is not written to, and would wait for ever: one of them tries again in each turn.
+ */
+void mt_conn_retry_blocked(struct mt_conn *c)
+{
+	struct mt_quic_stream *s = TAILQ_FIRST(&c->blocked);
+
+	if (s) {
+		enter_round(s); /* no reason to be written again for: not marked dirty */
+	}
+}
+
+bool mt_conn_prefers_datagrams(const struct mt_conn *c)
+{
+	return c->datagram_lead < ROUND_BYTES;
+}
+
+void mt_conn_charge_datagram(struct mt_conn *c, size_t len)
+{
+	c->datagram_lead += (uint32_t)len;
+	if (c->datagram_lead > LEAD_MAX) {
+		c->datagram_lead = LEAD_MAX; /* they do not pay for what streams did not want */
+	}
+}
