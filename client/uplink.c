@@ -293,7 +293,7 @@ static int make_driver(struct mt_uplink *u)
 				.max_stream_window = STREAM_WINDOW,
 				.max_conn_window = CONN_WINDOW,
 				.max_udp_payload = UDP_PAYLOAD,
-				.congestion_control = MT_CC_CUBIC,
+				.congestion_control = MT_CC_BBR,
 			},
 		.worker_count = 1,
 	};

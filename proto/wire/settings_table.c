@@ -91,7 +91,7 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.type = MT_SETTING_ENUM,
 		.unit = "",
 		.choices = "bbr|cubic|reno",
-		.initial = "cubic",
+		.initial = "bbr",
 		.applies = MT_APPLIES_NEW,
 		.help = "Congestion control of the server's sending direction",
 	},

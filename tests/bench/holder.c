@@ -419,7 +419,7 @@ static void open_side(struct holder *h)
 			.max_stream_window = 256u << 10,
 			.max_conn_window = 1u << 20,
 			.max_udp_payload = 1452,
-			.congestion_control = MT_CC_CUBIC},
+			.congestion_control = MT_CC_BBR},
 		.worker_count = 1,
 	};
 	struct mt_addr bind_to;

@@ -210,7 +210,7 @@ static void open_side(struct side *side, struct mt_tls_server *tls)
 			.max_stream_window = 8u << 20,
 			.max_conn_window = 16u << 20,
 			.max_udp_payload = 1452,
-			.congestion_control = MT_CC_CUBIC},
+			.congestion_control = MT_CC_BBR},
 		.worker_count = 1,
 		.tls = tls,
 	};

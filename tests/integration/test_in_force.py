@@ -118,7 +118,7 @@ def http_has_moved(w):
     return address.startswith("[::1]:") and "mytunnel_up" in w.server.http("/metrics")
 
 
-def new_ones_use_bbr(w):
+def new_ones_use_cubic(w):
     found = set()
     for _ in range(3):
         client = w.fresh()
@@ -126,7 +126,7 @@ def new_ones_use_bbr(w):
         found.add(newest["congestion_control"])
         w.drop(client)
     assert len(found) == 1, found
-    return found == {"bbr"}
+    return found == {"cubic"}
 
 
 def few_streams(w):
@@ -167,7 +167,7 @@ def downloads_are_slow(w):
 LOOKS = [
     ("quic.max_connections", "2", none_gets_in),  # each worker has its share
     ("quic.max_streams_per_conn", "3", few_streams),
-    ("quic.congestion_control", "bbr", new_ones_use_bbr),
+    ("quic.congestion_control", "cubic", new_ones_use_cubic),
     ("quic.max_udp_payload", "1200", small_packets),
     ("limits.max_new_conn_per_sec", "1", some_are_turned_away),
     ("limits.max_bandwidth_per_conn", "20M", downloads_are_slow),

@@ -165,7 +165,7 @@ struct mt_endpoint_limits sim_limits(void)
 		.max_stream_window = 8u << 20,
 		.max_conn_window = 64u << 20,
 		.max_udp_payload = 1452,
-		.congestion_control = MT_CC_CUBIC,
+		.congestion_control = MT_CC_BBR,
 	};
 }
 

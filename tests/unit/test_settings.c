@@ -75,7 +75,7 @@ static void test_table_defaults(void **state)
 		{"quic.max_streams_per_conn", "100"},
 		{"quic.idle_timeout_secs", "30"},
 		{"quic.max_udp_payload", "1452"},
-		{"quic.congestion_control", "cubic"},
+		{"quic.congestion_control", "bbr"},
 		{"quic.max_stream_window", "8Mi"},
 		{"quic.max_conn_window", "64Mi"},
 		{"quic.enable_0rtt", "off"},
