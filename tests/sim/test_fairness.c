@@ -104,6 +104,8 @@ static void start(struct world *w, unsigned conns, uint64_t window)
 	memset(w, 0, sizeof(*w));
 	sim_init(&w->sim, 1, &client, &server);
 	limits.max_stream_window = limits.max_conn_window = window;
+	/* It takes what it gets, so only whose turn it is decides; BBR paces itself. */
+	limits.congestion_control = MT_CC_CUBIC;
 	mt_endpoint_set_limits(w->sim.client.ep, &limits);
 	w->conn_count = conns;
 	for (unsigned i = 0; i < conns; i++) {
