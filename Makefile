@@ -40,7 +40,7 @@ PEERS          ?=
 BENCH_ONLY     ?=
 BENCH_CONTESTANTS ?=
 BENCH_ROUNDS   ?= 5
-BENCH_SECONDS  ?= 0.8
+BENCH_SECONDS  ?= 0.7
 BENCH_PIN      ?=
 CFLAGS       ?= -O2 -g
 LDFLAGS      ?=
@@ -69,7 +69,7 @@ SANITIZE_FLAGS := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
 endif
 
 # Only what was asked of pkg-config once per run of make; goals that compile nothing do not ask.
-NO_BUILD_GOALS := help clean deps dist format demo check test test-full tsan uninstall deb rpm test-packages test-rpm test-service test-vm
+NO_BUILD_GOALS := help clean bench-compare bench-table deps dist format demo check test test-full tsan uninstall deb rpm test-packages test-rpm test-service test-vm
 ifneq ($(if $(MAKECMDGOALS),$(filter-out $(NO_BUILD_GOALS),$(MAKECMDGOALS)),all),)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIB_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
@@ -117,9 +117,9 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all bench bench-rules browser check clean deb demo deps dist format fuzz help install \
-	integration lint rpm sim test test-crash test-full test-packages test-programs test-rpm test-service test-vm tsan \
-	uninstall unit unit-threaded FORCE
+.PHONY: all bench bench-compare bench-rules bench-table browser check clean deb demo deps dist \
+	format fuzz help install integration lint rpm sim test test-crash test-full test-packages \
+	test-programs test-rpm test-service test-vm tsan uninstall unit unit-threaded FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
 all: $(PROGRAMS) $(BUILD)/mytunneld.8
@@ -223,6 +223,14 @@ bench: all $(BENCHES) $(BUILD)/bench/gro.so
 		--only '$(BENCH_ONLY)' --contestants '$(BENCH_CONTESTANTS)' --rounds $(BENCH_ROUNDS) \
 		--seconds $(BENCH_SECONDS) --pin '$(BENCH_PIN)'
 
+## bench-compare  two results side by side: A=FILE B=FILE, or the last two
+bench-compare:
+	$(Q)MYTUNNEL_BUILD=$(BUILD) $(PYTHON) tests/bench/compare.py '$(A)' '$(B)'
+
+## bench-table  the last result, or that in A=FILE, into docs/performance.md, with its picture
+bench-table:
+	$(Q)MYTUNNEL_BUILD=$(BUILD) $(PYTHON) tests/bench/document.py '$(A)'
+
 ## bench-rules  what a decision of the access rules costs (the other benchmarks: docs/performance.md)
 bench-rules: $(BUILD)/bench/rules
 	$(Q)$<
@@ -271,7 +279,7 @@ $(COUNT_MALLOC): tests/preload/count_malloc.c $(BUILD)/flags
 	$(Q)$(CC) $(filter-out -fPIE $(SANITIZE_FLAGS),$(ALL_CFLAGS)) -fPIC -shared -o $@ $<
 
 ## integration  run the real programs: traffic, faults, bad input (MYTUNNEL_TESTS=name: some of them)
-integration: all $(INTEROP) $(COUNT_MALLOC)
+integration: all $(INTEROP) $(COUNT_MALLOC) $(BUILD)/bench/load $(BUILD)/bench/handshakes
 	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) MYTUNNEL_JOBS=$(MYTUNNEL_JOBS) \
 		$(PYTHON) tests/integration/run.py $(MYTUNNEL_TESTS)
 

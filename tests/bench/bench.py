@@ -23,7 +23,6 @@ import measures  # noqa: E402
 import report  # noqa: E402
 from harness import BUILD, raise_file_limit  # noqa: E402
 
-SCHEMA = 1
 OVERHEAD_S = 0.15  # of a measurement beside its seconds, until there is experience
 LIMIT_FACTOR = 4  # a run that takes so much longer than planned is ended
 
@@ -95,17 +94,18 @@ def parse_parts(text):
 
 def choose(args, parts, pins):
     """The contestants of this run; those that are not installed are told and left out."""
-    kinds = [contestants.Direct, *contestants.OURS]
+    kinds = [contestants.Direct, contestants.MyTunnel]
+    kinds += [contestants.MyTunnelTls] if args.peers else []
     if "workers" in parts:
         kinds += [contestants.OneWorker, contestants.TwoWorkers]
     kinds += contestants.PEERS if args.peers else ()
     wanted = args.contestants.replace(",", " ").split()
-    known = {kind.name for kind in (*kinds, *contestants.PEERS)}
+    known = {kind.name: kind for kind in contestants.ALL}
     for name in wanted:
         if name not in known:
-            raise SystemExit(f"bench: no contestant '{name}': {', '.join(sorted(known))}")
+            raise SystemExit(f"bench: no contestant '{name}': {', '.join(known)}")
     if wanted:
-        kinds = [kind for kind in dict.fromkeys((*kinds, *contestants.PEERS)) if kind.name in wanted]
+        kinds = [kind for name, kind in known.items() if name in wanted]
     chosen, absent = [], {}
     for kind in kinds:
         one = kind(pins)
@@ -187,11 +187,11 @@ def write(result, folder):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", action="store_true", help="measure all peers that are installed")
-    parser.add_argument("--contestants", default="", metavar="NAME,...", help="only these")
+    parser.add_argument("--contestants", default="", metavar="NAME,...", help="only these, in spite of --peers")
     parser.add_argument("--only", default="", metavar="PART,...",
                         help=f"only these parts: {', '.join(measures.PARTS)}")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.8, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=0.7, help="of each measurement")
     parser.add_argument("--warm", type=float, default=0.2, help="seconds before each measurement")
     parser.add_argument("--pin", default="", metavar="'SIDE=CPUS...'",
                         help="sides server, client and load; by default all run on all CPUs")
@@ -216,9 +216,9 @@ def main():
                 absent[one.name] = f"does not start: {error}"
         run = Run(args, parts, running)
         run.everything()
-    result = {"schema": SCHEMA, "date": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+    result = {"schema": report.SCHEMA, "date": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
               "machine": machine(), "programs": contestants.versions(),
-              "settings": {"rounds": args.rounds, "seconds": args.seconds, "warm": args.warm,
+              "settings": {"peers": args.peers, "rounds": args.rounds, "seconds": args.seconds, "warm": args.warm,
                            "pin": pins, "parts": parts},
               "contestants": {one.name: one.title for one in running}, "absent": absent,
               "errors": run.errors, "results": run.results()}

@@ -16,6 +16,7 @@ import time
 
 from harness import Process, Server, free_port, program, run, wait_until
 
+PIECE = bytes(1 << 20)
 SHIM = program("bench/gro.so")
 
 
@@ -115,6 +116,7 @@ class Direct(Contestant):
 
     name = "direct"
     title = "no tunnel"
+    works = (*Contestant.works, "handshakes")
 
 
 class MyTunnel(Contestant):
@@ -122,6 +124,7 @@ class MyTunnel(Contestant):
 
     name = "mytunnel"
     title = "MyTunnel, QUIC"
+    works = (*Contestant.works, "handshakes")
     transport = "quic"
     workers = None
     clients = 1
@@ -133,6 +136,7 @@ class MyTunnel(Contestant):
         server = self.stack.enter_context(Server(settings, prefix=pinned(self.pins["server"])))
         self.server = server
         self.server_pids = [server.process.pid]
+        self.profile = server.enrol("handshakes")
         quota = -(-self.clients // (self.workers or 1))
         used = {}
         for _ in range(64):
@@ -156,6 +160,7 @@ class MyTunnelTls(MyTunnel):
 
     name = "mytunnel-tls"
     title = "MyTunnel, TLS"
+    works = Contestant.works
     transport = "tls"
 
 
@@ -309,8 +314,10 @@ class Library(Contestant):
     def transfer(self, work, size, timeout):
         """One file there or back: what `load` would print."""
         path = f"{self.data}/file"
-        with open(path, "wb") as file:
-            file.truncate(size)
+        if not os.path.exists(path) or os.path.getsize(path) != size:
+            with open(path, "wb") as file:
+                for left in range(size, 0, -len(PIECE)):
+                    file.write(PIECE[:left])
         args = ["-q", "--exit-on-all-streams-close", "--no-quic-dump", "--no-http-dump",
                 *(["-d", path, "-m", "POST"] if work == "up" else []), "127.0.0.1", str(self.port),
                 f"https://localhost/{'file' if work == 'down' else ''}"]
@@ -337,8 +344,8 @@ class Library(Contestant):
                           "client": usage.ru_utime + usage.ru_stime}}
 
 
-OURS = (MyTunnel, MyTunnelTls)
 PEERS = (Ssh, Shadowsocks, Trojan, V2ray, Library)
+ALL = (Direct, MyTunnel, MyTunnelTls, *PEERS, OneWorker, TwoWorkers)
 
 
 def versions():

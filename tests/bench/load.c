@@ -21,6 +21,7 @@
 
 #define GROUPS_MAX    4
 #define PROCESSES_MAX 16
+#define PATIENCE_MS   20000 /* for what a busy machine delays */
 
 /* Processes whose CPU is told as one figure. */
 struct group {
@@ -214,6 +215,14 @@ static void wait_s(double seconds)
 	}
 }
 
+/* The window stays open for at least one unit. */
+static void wait_for_one(const struct load *l, const struct sample *from)
+{
+	for (int i = 0; i < PATIENCE_MS && l->units == from->units; i++) {
+		wait_s(0.001);
+	}
+}
+
 static int by_value(const void *a, const void *b)
 {
 	float x = *(const float *)a, y = *(const float *)b;
@@ -282,6 +291,7 @@ int main(int argc, char **argv)
 	l.timed = true;
 	from = take_sample(&o, &l, load, target);
 	wait_s(o.seconds);
+	wait_for_one(&l, &from);
 	to = take_sample(&o, &l, load, target);
 	l.timed = false;
 	l.stop = true;

@@ -42,6 +42,9 @@ PARTS = {
                 Case("udp", "1000-load", "udp", "UDP, 1000 bytes at 80 % of the peak",
                      ["udp", "--size", "1000"])],
 
+    "handshakes": [Case("handshakes", "16", "handshakes", "handshakes with client certificates, 16 "
+                        "at once (no tunnel: TCP connections, 1 KiB each way)",
+                        ["tunnels", "--streams", "16"])],
     "workers": [Case("workers", "down", "bulk", "down, 8 streams of 2 clients",
                      ["down", "--streams", "8"]),
                 Case("workers", "up", "bulk", "up, 8 streams of 2 clients",
@@ -65,6 +68,12 @@ def _load(contestant, words, warm, seconds):
             command += ["--cpu", f"{side}=" + ",".join(map(str, pids))]
     else:
         command.append("--copy")
+    return _counters(command, warm + seconds)
+
+
+def _handshakes(contestant, at_once, warm, seconds):
+    command = [*contestants.pinned(contestant.pins["client"]), program("bench/handshakes"),
+               contestant.profile, str(contestant.server_pids[0]), at_once, str(warm), str(seconds)]
     return _counters(command, warm + seconds)
 
 
@@ -94,6 +103,8 @@ def measure(case, contestant, warm, seconds, peak=None):
     if contestant.name == "library":
         size = max(int(seconds * GIB / 2), 8 << 20)
         raw = contestant.transfer(words[0], size, seconds + 30)
+    elif case.kind == "handshakes" and contestant.ports:
+        raw = _handshakes(contestant, words[-1], warm, seconds)
     else:
         raw = _load(contestant, words, warm, seconds)
     if raw["units"] == 0:

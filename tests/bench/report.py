@@ -1,5 +1,7 @@
 """Tables out of results: one run for people, its goals, two runs side by side."""
 
+SCHEMA = 1  # of the files
+
 
 class Results:
     """Medians by case and contestant."""
@@ -121,7 +123,7 @@ def table(heads, rows, markdown=False):
 
 
 UNITS = {"bulk": ("Gbit/s", "s/GiB"), "tunnels": ("per s", "us"), "trips": ("per s", "us"),
-         "udp": ("packets/s", "us")}
+         "udp": ("packets/s", "us"), "handshakes": ("per s", "us")}
 
 
 def case_columns(kind):
@@ -139,10 +141,12 @@ def case_columns(kind):
     return columns
 
 
-def tables(result, markdown=False):
-    """One table for each case."""
+def tables(result, markdown=False, parts=()):
+    """One table for each case, of these parts or of all."""
     cases = {}
     for row in result["results"]:
+        if parts and row["part"] not in parts:
+            continue
         cases.setdefault((row["part"], row["case"]), []).append(row)
     for rows in cases.values():
         columns = case_columns(rows[0]["kind"])

@@ -115,8 +115,8 @@ static void turn(struct load *l, int epoll, struct place *p, uint32_t events)
 		return;
 	}
 	if (result > 0) {
-		l->units++;
 		load_note_latency(l, p->begin_ns);
+		l->units++;
 	} else {
 		l->failed++;
 	}
