@@ -69,7 +69,7 @@ SANITIZE_FLAGS := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
 endif
 
 # Only what was asked of pkg-config once per run of make; goals that compile nothing do not ask.
-NO_BUILD_GOALS := help clean bench-compare bench-table deps dist format demo check test test-full tsan uninstall deb rpm test-packages test-rpm test-service test-vm
+NO_BUILD_GOALS := help clean bench-compare bench-table deps dist format demo check test test-full tsan uninstall deb rpm test-fresh test-packages test-rpm test-service test-vm
 ifneq ($(if $(MAKECMDGOALS),$(filter-out $(NO_BUILD_GOALS),$(MAKECMDGOALS)),all),)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIB_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
@@ -118,8 +118,8 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all bench bench-compare bench-rules bench-table browser check clean deb demo deps dist \
-	format fuzz help install integration lint rpm sim test test-crash test-full test-packages \
-	test-programs test-rpm test-service test-vm tsan uninstall unit unit-threaded FORCE
+	format fuzz help install integration lint rpm sim test test-crash test-fresh test-full \
+	test-packages test-programs test-rpm test-service test-vm tsan uninstall unit unit-threaded FORCE
 
 ## all        build/mytunneld, build/mytunnelctl and build/mytunnel
 all: $(PROGRAMS) $(BUILD)/mytunneld.8
@@ -430,6 +430,11 @@ test-service:
 ## test-packages  build and check the packages; install, use, upgrade, purge them in fresh Debian 12 and 13
 test-packages:
 	$(Q)tests/packages/run $(VERSION)
+
+## test-fresh  make demo and make test as root in fresh, bare Debian 12 and 13; half an hour
+test-fresh:
+	$(Q)scripts/deps build package
+	$(Q)tests/packages/fresh
 
 ## deps       install what building and testing need (Debian 12 and 13, root or sudo)
 deps:
