@@ -13,6 +13,7 @@ struct mt_cid_table {
 	struct mt_cid **buckets;
 	size_t bucket_count; /* a power of two */
 	size_t count;
+	struct mt_cid *last; /* found last: packets come in trains */
 	uint64_t k0;
 	uint64_t k1;
 };
@@ -80,11 +81,16 @@ void mt_cid_table_free(struct mt_cid_table *t)
 	free(t);
 }
 
+static bool is_id(const struct mt_cid *id, const uint8_t *data, size_t len)
+{
+	return id->len == len && memcmp(id->data, data, len) == 0;
+}
+
 static struct mt_cid **find_slot(const struct mt_cid_table *t, const uint8_t *data, size_t len)
 {
 	struct mt_cid **slot = &t->buckets[hash_id(t, data, len) & (t->bucket_count - 1)];
 
-	while (*slot && ((*slot)->len != len || memcmp((*slot)->data, data, len) != 0)) {
+	while (*slot && !is_id(*slot, data, len)) {
 		slot = &(*slot)->next_in_bucket;
 	}
 	return slot;
@@ -149,6 +155,9 @@ static void unlink_bucket(struct mt_cid_table *t, struct mt_cid *id)
 	assert(*slot == id);
 	*slot = id->next_in_bucket;
 	t->count--;
+	if (t->last == id) {
+		t->last = NULL;
+	}
 }
 
 void mt_cid_remove(
@@ -156,7 +165,7 @@ void mt_cid_remove(
 {
 	struct mt_cid **link = &owner->ids, *id;
 
-	while (*link && ((*link)->len != len || memcmp((*link)->data, data, len) != 0)) {
+	while (*link && !is_id(*link, data, len)) {
 		link = &(*link)->next_of_owner;
 	}
 	id = *link;
@@ -197,15 +206,22 @@ void mt_cid_move_all(struct mt_cid_owner *from, struct mt_cid_owner *to)
 	from->count = 0;
 }
 
-struct mt_cid_owner *mt_cid_find(const struct mt_cid_table *t, const uint8_t *data, size_t len)
+struct mt_cid_owner *mt_cid_find(struct mt_cid_table *t, const uint8_t *data, size_t len)
 {
 	struct mt_cid *id;
 
 	if (len > NGTCP2_MAX_CIDLEN) {
 		return NULL;
 	}
+	if (t->last && is_id(t->last, data, len)) {
+		return t->last->owner;
+	}
 	id = *find_slot(t, data, len);
-	return id ? id->owner : NULL;
+	if (!id) {
+		return NULL;
+	}
+	t->last = id;
+	return id->owner;
 }
 
 size_t mt_cid_count(const struct mt_cid_table *t)

@@ -107,15 +107,20 @@ void mt_conn_raise(struct mt_conn *c, unsigned events)
  * needs more than a millisecond's precision, and in the same millisecond an answer may take the
  * acknowledgement along, and other connections' packets the same system call.
  */
-static uint64_t next_expiry(const struct mt_conn *c)
+static uint64_t next_expiry(struct mt_conn *c)
 {
-	uint64_t at_ns = ngtcp2_conn_get_expiry(c->qc);
+	bool idle = c->established && !mt_conn_has_sendable(c) && !c->dgram_head;
+	uint64_t at_ns = idle ? ngtcp2_conn_get_expiry(c->qc) : 0;
 
-	if (!c->established || mt_conn_has_sendable(c) || c->dgram_head ||
-		at_ns > UINT64_MAX - COARSE_NS) {
-		return at_ns;
+	/* From now on the expiry is also when the pacer lets the next packet go: nobody waits for
+	 * that but those who have one. What waits from before is in the expiry already.
+	 */
+	ngtcp2_conn_update_pkt_tx_time(c->qc, c->ep->now_ns);
+	if (!idle) {
+		return ngtcp2_conn_get_expiry(c->qc);
 	}
-	return (at_ns + COARSE_NS - 1) / COARSE_NS * COARSE_NS;
+	return at_ns > UINT64_MAX - COARSE_NS ? at_ns
+					      : (at_ns + COARSE_NS - 1) / COARSE_NS * COARSE_NS;
 }
 
 void mt_conn_rearm(struct mt_conn *c)

@@ -223,12 +223,39 @@ static ngtcp2_ssize write_packet(
 	return n;
 }
 
-/* Whether the packet of `n` bytes at the end of the batch cannot go with those before it. */
-static bool differs(const struct batch *b, const struct mt_path *path, unsigned ecn, size_t n)
+static bool is_addr(const struct mt_addr *addr, const ngtcp2_addr *raw)
 {
-	return n > b->segment || ecn != b->ecn || path->socket != b->path.socket ||
-	       !mt_addr_equal(&path->remote, &b->path.remote) ||
-	       !mt_addr_equal(&path->local, &b->path.local);
+	uint64_t a, b; /* what counts of an IPv4 address lies in its first eight bytes */
+
+	if (addr->len == sizeof(addr->v4) && raw->addrlen == sizeof(addr->v4)) {
+		memcpy(&a, &addr->v4, sizeof(a));
+		memcpy(&b, raw->addr, sizeof(b));
+		return a == b;
+	}
+	return addr->len == raw->addrlen && memcmp(&addr->sa, raw->addr, raw->addrlen) == 0;
+}
+
+/* Makes `path` the one of the packet just written, which nearly always it is already; `*moved` when
+ * not. */
+static int follow_path(struct mt_path *path, const ngtcp2_path *now, bool *moved)
+{
+	if (path->socket == now->user_data && is_addr(&path->remote, &now->remote) &&
+		is_addr(&path->local, &now->local)) {
+		return 0;
+	}
+	*moved = true;
+	path->socket = now->user_data;
+	if (mt_addr_from_sockaddr(&path->local, now->local.addr, now->local.addrlen) != 0 ||
+		mt_addr_from_sockaddr(&path->remote, now->remote.addr, now->remote.addrlen) != 0) {
+		return NGTCP2_ERR_INTERNAL;
+	}
+	return 0;
+}
+
+static bool is_same_path(const struct mt_path *a, const struct mt_path *b)
+{
+	return a->socket == b->socket && mt_addr_equal(&a->remote, &b->remote) &&
+	       mt_addr_equal(&a->local, &b->local);
 }
 
 /* Starts a batch with the packet that stands at `packet`, in a room of its own. */
@@ -261,6 +288,7 @@ static enum outcome write_batches(struct mt_conn *c)
 	ngtcp2_path_storage ps;
 	ngtcp2_pkt_info pi;
 	struct mt_path path = {0};
+	bool moved = false;
 	ngtcp2_ssize n;
 
 	if (!b.buf) {
@@ -279,22 +307,21 @@ static enum outcome write_batches(struct mt_conn *c)
 			commit(c, &b);
 			return DONE;
 		}
-		if (mt_addr_from_sockaddr(&path.local, ps.path.local.addr, ps.path.local.addrlen) !=
-				0 ||
-			mt_addr_from_sockaddr(
-				&path.remote, ps.path.remote.addr, ps.path.remote.addrlen) != 0) {
+		if (follow_path(&path, &ps.path, &moved) != 0) {
 			commit(c, &b);
 			mt_conn_fail(c, NGTCP2_ERR_INTERNAL);
 			return FAILED;
 		}
-		path.socket = ps.path.user_data;
-		if (b.len > 0 && differs(&b, &path, pi.ecn, (size_t)n)) {
+		/* What cannot go with those before it starts the next batch. */
+		if (b.len > 0 && ((size_t)n > b.segment || pi.ecn != b.ecn ||
+					 (moved && !is_same_path(&path, &b.path)))) {
 			if (!start_over(c, &b, b.buf + b.len, (size_t)n)) {
 				return BLOCKED;
 			}
 		}
 		if (b.len == 0) {
 			b.path = path;
+			moved = false;
 			b.ecn = pi.ecn;
 			b.segment = (size_t)n;
 		}
@@ -325,10 +352,9 @@ bool mt_conn_write(struct mt_conn *c)
 	if (outcome == FAILED) {
 		return true;
 	}
-	ngtcp2_conn_update_pkt_tx_time(c->qc, c->ep->now_ns);
+	mt_conn_rearm(c);
 	if (outcome != DONE) {
 		mt_conn_mark_dirty(c);
 	}
-	mt_conn_rearm(c);
 	return outcome != BLOCKED;
 }

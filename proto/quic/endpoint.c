@@ -14,6 +14,7 @@
 #define BUDGET_PACKETS 20000u
 #define BUDGET_PAYLOAD 16u
 #define BUDGET_ANSWERS 4u
+#define LONG_HEADER    0x80u
 #define PACKET_MIN     21u /* shorter ones make ngtcp2 1.11 abort, and are no QUIC packets */
 
 void mt_endpoint_random(void *out, size_t len)
@@ -305,6 +306,18 @@ static void receive_owned(struct mt_endpoint *ep, struct mt_conn *c, const struc
 	}
 }
 
+/* The ids of a packet, as ngtcp2_pkt_decode_version_cid. All but a handshake's packets have short
+ * headers, with our own id right behind the first byte (RFC 9000, section 17.3).
+ */
+static int decode_ids(ngtcp2_version_cid *vc, const uint8_t *data, size_t len)
+{
+	if (data[0] & LONG_HEADER) {
+		return ngtcp2_pkt_decode_version_cid(vc, data, len, MT_CID_LEN);
+	}
+	*vc = (ngtcp2_version_cid){.dcid = data + 1, .dcidlen = MT_CID_LEN};
+	return 0;
+}
+
 void mt_endpoint_receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
 	const uint8_t *data, size_t len)
 {
@@ -318,7 +331,7 @@ void mt_endpoint_receive_one(struct mt_endpoint *ep, const struct mt_path *path,
 		mt_count(&ep->cfg.counters->packets_invalid, 1);
 		return;
 	}
-	rc = ngtcp2_pkt_decode_version_cid(&vc, data, len, MT_CID_LEN);
+	rc = decode_ids(&vc, data, len);
 	if (rc == NGTCP2_ERR_VERSION_NEGOTIATION) {
 		mt_endpoint_send_version_negotiation(ep, path, &vc, len);
 		return;
@@ -335,7 +348,7 @@ void mt_endpoint_receive_one(struct mt_endpoint *ep, const struct mt_path *path,
 	} else if (is_foreign(ep, &vc)) {
 		mt_count(&ep->cfg.counters->packets_foreign, 1);
 		ev->on_foreign(ev->user, vc.dcid[0], path, ecn, data, len);
-	} else if (!ep->cfg.tls && !(data[0] & 0x80) && receive_reset(ep, path, data, len)) {
+	} else if (!ep->cfg.tls && !(data[0] & LONG_HEADER) && receive_reset(ep, path, data, len)) {
 		return;
 	} else {
 		mt_endpoint_receive_unknown(ep, path, &vc, ecn, data, len, &accepted);
@@ -346,14 +359,6 @@ void mt_endpoint_receive_one(struct mt_endpoint *ep, const struct mt_path *path,
 			}
 		}
 	}
-}
-
-static void receive_new(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
-	const uint8_t *data, size_t len)
-{
-	mt_count(&ep->cfg.counters->packets_received, 1);
-	mt_count(&ep->cfg.counters->wire_bytes_received, len);
-	mt_endpoint_receive_one(ep, path, ecn, data, len);
 }
 
 static void advance(struct mt_endpoint *ep, uint64_t now_ns)
@@ -372,13 +377,14 @@ void mt_endpoint_receive(struct mt_endpoint *ep, const struct mt_path *path, uns
 	if (segment == 0 || segment > len) {
 		segment = len;
 	}
-	if (len == 0) {
-		receive_new(ep, path, ecn, data, 0);
-	}
-	for (; len > 0; data += n, len -= n) {
+	mt_count(&ep->cfg.counters->packets_received, len > 0 ? (len - 1) / segment + 1 : 1);
+	mt_count(&ep->cfg.counters->wire_bytes_received, len);
+	do {
 		n = len < segment ? len : segment;
-		receive_new(ep, path, ecn, data, n);
-	}
+		mt_endpoint_receive_one(ep, path, ecn, data, n);
+		data += n;
+		len -= n;
+	} while (len > 0);
 }
 
 void mt_endpoint_expire(struct mt_endpoint *ep, uint64_t now_ns)

@@ -192,6 +192,12 @@ bool mt_addr_equal_host(const struct mt_addr *a, const struct mt_addr *b)
 
 bool mt_addr_equal(const struct mt_addr *a, const struct mt_addr *b)
 {
+	/* Asked for every packet: the common case first. */
+	if (a->len != 0 && b->len != 0 && a->sa.sa_family == AF_INET &&
+		b->sa.sa_family == AF_INET) {
+		return a->v4.sin_port == b->v4.sin_port &&
+		       a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
+	}
 	return mt_addr_port(a) == mt_addr_port(b) && mt_addr_equal_host(a, b);
 }
 

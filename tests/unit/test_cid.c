@@ -32,6 +32,7 @@ static void test_add_find_remove(void **state)
 	assert_ptr_equal(mt_cid_find(t, (const uint8_t *)"abcd", 4), &b);
 	assert_ptr_equal(mt_cid_find(t, (const uint8_t *)"", 0), &b);
 	assert_null(mt_cid_find(t, (const uint8_t *)"ab", 2));
+	assert_ptr_equal(mt_cid_find(t, (const uint8_t *)"abcd", 4), &b);
 	mt_cid_remove(t, &b, (const uint8_t *)"abcd", 4);
 	mt_cid_remove(t, &b, (const uint8_t *)"abcd", 4);
 	assert_null(mt_cid_find(t, (const uint8_t *)"abcd", 4));
