@@ -151,7 +151,7 @@ int mt_ctl_doctor(const struct mt_ctl *ctl, int argc, char **argv)
 	} else {
 		explain_silence(ctl, list);
 	}
-	mt_host_checks(list);
+	mt_host_checks(list, MT_HOST_SYS);
 	status = print_all(ctl, list);
 	if (status == CTL_OK) {
 		status = unreachable != 0           ? unreachable

@@ -19,7 +19,7 @@ import termios
 import time
 
 import socks
-from harness import (ROOT, SLOW, TIMEOUT, Server, Skip, environment, free_port, program, run,
+from harness import (ROOT, SLOW, TIMEOUT, Server, Skip, environment, free_port, need, program, run,
                      wait_until)
 from targets import TcpTarget, echo, receive_exactly
 
@@ -315,8 +315,8 @@ def test_doctor():
         checks = server.json("doctor")["checks"]
         found = {c["check"]: c for c in checks}
         for name in ("daemon", "listening", "http", "certificate", "database", "open files",
-                     "udp buffers", "offload", "kernel buffers", "kernel pipes", "queueing",
-                     "kernel TLS"):
+                     "udp buffers", "offload", "cpu", "memory", "kernel buffers", "kernel files",
+                     "kernel pipes", "queueing", "kernel TLS"):
             assert name in found, (name, sorted(found))
         assert found["database"]["verdict"] == "ok", found
         assert server.address in found["listening"]["text"], found
@@ -332,6 +332,25 @@ def test_doctor():
     assert alone.returncode == 3, alone
     assert re.search(r"(?m)^fail +daemon .*\n +run: ", alone.stdout), alone.stdout
     assert "kernel buffers" in alone.stdout
+
+
+def test_doctor_reports_what_is_too_small():
+    """A daemon with few open files and a memory limit beyond the machine's: what it costs, and what
+    mends it."""
+    need("prlimit")
+    with Server({"limits.max_memory_mb": "16777216"},
+                prefix=["prlimit", "--nofile=300:300"]) as server:
+        found = {c["check"]: c for c in server.json("doctor")["checks"]}
+        assert found["open files"]["verdict"] == "warn", found["open files"]
+        assert "at most 300 open files" in found["open files"]["text"], found["open files"]
+        assert "LimitNOFILE=1048576" in found["open files"]["next"], found["open files"]
+        memory = found["memory"]
+        assert memory["verdict"] == "warn" and "16777216" in memory["text"], memory
+        # Its advice helps.
+        assert memory["next"].startswith("mytunnelctl set limits.max_memory_mb "), memory
+        server.ctl(*memory["next"].split()[1:])
+        found = {c["check"]: c for c in server.json("doctor")["checks"]}
+        assert found["memory"]["verdict"] == "ok", found["memory"]
 
 
 def test_doctor_reports_taken_port():
