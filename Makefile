@@ -17,6 +17,7 @@ DESTDIR ?=
 # BUILD       the build folder, default build or build/<variant>
 # HARDENING   compiler and linker hardening; empty switches it off
 # FUZZ_SECONDS   how long `make fuzz` runs each target
+# KEYS_GIB       how much `make test-keys` sends each way
 # CRASH_ROUNDS   how often `make test-crash` kills the daemon
 # MYTUNNEL_TESTS parts of names of the integration tests (or tests in the VM) to run; empty: all
 # MYTUNNEL_DEBS, MYTUNNEL_RPMS  folders with packages to test, instead of building them
@@ -32,6 +33,7 @@ PROBES       ?= 1
 V            ?= 0
 FUZZ_SECONDS ?= 20
 CRASH_ROUNDS ?= 1000
+KEYS_GIB     ?= 20
 MYTUNNEL_TESTS ?=
 MYTUNNEL_JOBS  ?=
 MYTUNNEL_DEBS  ?=
@@ -312,6 +314,12 @@ test-crash: all
 		MYTUNNEL_CRASH_ROUNDS=$(CRASH_ROUNDS) MYTUNNEL_LIMIT=3600 \
 		$(PYTHON) tests/integration/run.py crash.killed
 
+## test-keys  20 GiB down and up on one connection (KEYS_GIB): past what a key may seal, some minutes
+.PHONY: test-keys
+test-keys: all
+	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) KEYS_GIB=$(KEYS_GIB) \
+		$(PYTHON) tests/long/key_limit.py
+
 ## tsan       under ThreadSanitizer: what has threads, unit tests and the real programs
 tsan:
 	$(Q)scripts/run-suite '$(MAKE) SANITIZE=thread' unit-threaded integration
@@ -323,7 +331,7 @@ demo:
 # ---- analysers ----
 LINTED := $(wildcard scripts/* .ci/run tests/integration/*.py tests/integration/interop/*.go \
 	web/ui/*.js web/ui/*.css web/ui/*.html tests/browser/*.py tests/vm/run tests/vm/*.py \
-	tests/service/*.py tests/packages/* tests/bench/*.py)
+	tests/service/*.py tests/packages/* tests/bench/*.py tests/long/*.py)
 TIDIED := $(patsubst %.c,build/tidy/%.ok,$(ALL_SRC))
 
 build/tidy/%.ok: %.c .clang-tidy

@@ -145,6 +145,8 @@ static const struct mt_metric table[] = {
 		ONE("QUIC packets sent that were lost.")),
 	ROW("migrations_total", "migrations", COUNTER, QUIC(migrations),
 		ONE("Paths validated after a change of address.")),
+	ROW("key_updates_total", "key_updates", COUNTER, QUIC(key_updates),
+		ONE("Key updates of QUIC connections, by either side.")),
 	ROW("retries_total", "retries", COUNTER, QUIC(retries), ONE("Retry packets sent.")),
 	ROW("tokens_invalid_total", "tokens_invalid", COUNTER, QUIC(tokens_invalid),
 		ONE("Address validation tokens refused.")),

@@ -209,6 +209,22 @@ static int path_validation(ngtcp2_conn *qc, uint32_t flags, const ngtcp2_path *p
 	return 0;
 }
 
+/* Derives the next keys: once when the handshake is over, and then after each update. */
+static int update_key(ngtcp2_conn *qc, uint8_t *rx_secret, uint8_t *tx_secret,
+	ngtcp2_crypto_aead_ctx *rx_aead_ctx, uint8_t *rx_iv, ngtcp2_crypto_aead_ctx *tx_aead_ctx,
+	uint8_t *tx_iv, const uint8_t *current_rx_secret, const uint8_t *current_tx_secret,
+	size_t secretlen, void *user)
+{
+	struct mt_conn *c = user;
+
+	if (c->has_next_keys) {
+		mt_count(&c->ep->cfg.counters->key_updates, 1);
+	}
+	c->has_next_keys = true;
+	return ngtcp2_crypto_update_key_cb(qc, rx_secret, tx_secret, rx_aead_ctx, rx_iv,
+		tx_aead_ctx, tx_iv, current_rx_secret, current_tx_secret, secretlen, user);
+}
+
 /* The first datagrams may come with the packet that completes the handshake. */
 static void keep_early(struct mt_conn *c, const uint8_t *data, size_t len)
 {
@@ -263,7 +279,7 @@ static const ngtcp2_callbacks server_callbacks = {
 	.rand = random_bytes,
 	.get_new_connection_id = get_new_connection_id,
 	.remove_connection_id = remove_connection_id,
-	.update_key = ngtcp2_crypto_update_key_cb,
+	.update_key = update_key,
 	.path_validation = path_validation,
 	.stream_reset = stream_reset,
 	.extend_max_stream_data = extend_max_stream_data,
@@ -292,7 +308,7 @@ static const ngtcp2_callbacks client_callbacks = {
 	.rand = random_bytes,
 	.get_new_connection_id = get_new_connection_id,
 	.remove_connection_id = remove_connection_id,
-	.update_key = ngtcp2_crypto_update_key_cb,
+	.update_key = update_key,
 	.path_validation = path_validation,
 	.stream_reset = stream_reset,
 	.extend_max_stream_data = extend_max_stream_data,

@@ -52,6 +52,7 @@ struct mt_quic_counters {
 	mt_counter timeouts;         /* idle and handshake timeouts */
 	mt_counter packets_lost;     /* of ours; up to date after mt_conn_get_info */
 	mt_counter migrations;       /* paths validated after an address change */
+	mt_counter key_updates;      /* by either side (RFC 9001, section 6) */
 	mt_counter streams_opened;
 	mt_counter streams_closed;
 	mt_counter datagrams_received;

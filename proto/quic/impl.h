@@ -159,6 +159,7 @@ struct mt_conn {
 	bool refused : 1;     /* its identity is not welcome, and that was told */
 	bool wants_retry : 1; /* ended: the client's address is to be validated first */
 	bool dgram_was_full : 1;
+	bool has_next_keys : 1; /* those of the next key update are derived */
 };
 
 /* What is left of a connection in its closing or draining period (RFC 9000, section 10.2). */
