@@ -64,7 +64,8 @@ def transfer(client, what, size, seed):
     progress = Progress(what, size)
 
     def far(sock, _):
-        return send(sock, size, seed) if what == "down" else receive(sock, progress)
+        with sock:
+            return send(sock, size, seed) if what == "down" else receive(sock, progress)
 
     with TcpTarget(far) as target:
         with socks.connect(client.port, "127.0.0.1", target.port, timeout=60) as sock:
