@@ -129,7 +129,7 @@ static int init_qc_server(struct mt_conn *c, const struct mt_conn_new *how)
 	}
 	mt_ngtcp2_path(&path, how->path);
 	rc = ngtcp2_conn_server_new(&c->qc, &how->hd->scid, &scid, &path, how->hd->version,
-		mt_conn_callbacks(true), &settings, &params, mt_mem_ngtcp2(c->ep->cfg.mem), c);
+		mt_conn_callbacks(true), &settings, &params, &c->share.ngtcp2, c);
 	if (rc != 0) {
 		return rc == NGTCP2_ERR_NOMEM ? -ENOMEM : MT_E_QUIC;
 	}
@@ -162,7 +162,7 @@ static int init_qc_client(struct mt_conn *c, const struct mt_conn_new *how)
 	fill_params(c, &params);
 	mt_ngtcp2_path(&path, how->path);
 	rc = ngtcp2_conn_client_new(&c->qc, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1,
-		mt_conn_callbacks(false), &settings, &params, mt_mem_ngtcp2(c->ep->cfg.mem), c);
+		mt_conn_callbacks(false), &settings, &params, &c->share.ngtcp2, c);
 	if (rc != 0) {
 		return rc == NGTCP2_ERR_NOMEM ? -ENOMEM : MT_E_QUIC;
 	}
@@ -193,6 +193,7 @@ int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt
 	mt_expiry_init(&c->expiry, false);
 	TAILQ_INIT(&c->streams);
 	mt_conn_init_order(c);
+	mt_mem_share_init(&c->share, ep->cfg.mem);
 	TAILQ_INIT(&c->given_up);
 	ngtcp2_ccerr_default(&c->close_err);
 	c->ref = (ngtcp2_crypto_conn_ref){.get_conn = get_qc, .user_data = c};

@@ -15,7 +15,7 @@ bool mt_endpoint_may_handshake(struct mt_endpoint *ep, const struct mt_path *pat
 		ep->handshakes_left--;
 		return true;
 	}
-	if (ep->deferred_count < MT_DEFERRED_MAX) {
+	if (ep->deferred_count < MT_DEFERRED_MAX && ep->deferred_bytes + len <= MT_DEFERRED_BYTES) {
 		d = mt_mem_alloc(ep->cfg.mem, sizeof(*d) + len);
 	}
 	if (!d) {
@@ -28,6 +28,7 @@ bool mt_endpoint_may_handshake(struct mt_endpoint *ep, const struct mt_path *pat
 	memcpy(d->data, data, len);
 	TAILQ_INSERT_TAIL(&ep->deferred, d, entry);
 	ep->deferred_count++;
+	ep->deferred_bytes += len;
 	return false;
 }
 
@@ -35,6 +36,7 @@ static void take_first(struct mt_endpoint *ep, struct mt_deferred *d)
 {
 	TAILQ_REMOVE(&ep->deferred, d, entry);
 	ep->deferred_count--;
+	ep->deferred_bytes -= d->len;
 }
 
 void mt_endpoint_run_deferred(struct mt_endpoint *ep)

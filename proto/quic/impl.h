@@ -96,6 +96,7 @@ struct mt_conn {
 	struct mt_endpoint *ep;
 	ngtcp2_conn *qc; /* NULL once ended */
 	ngtcp2_crypto_conn_ref ref;
+	struct mt_mem_share share; /* what the library and the streams' bytes take */
 	struct mt_tls_session tls;
 	void *user;
 	uint64_t serial;
@@ -190,6 +191,8 @@ TAILQ_HEAD(mt_deferred_list, mt_deferred);
 /* Handshakes cost a hundred times what other packets cost: one of their packets a turn. */
 #define MT_HANDSHAKES_A_TURN 1u
 #define MT_DEFERRED_MAX      4096u
+/* Anybody may send packets of 64 KiB: what waits is bounded by its size too. */
+#define MT_DEFERRED_BYTES (4u * 1024 * 1024)
 
 struct mt_endpoint {
 	struct mt_endpoint_config cfg;
@@ -220,6 +223,7 @@ struct mt_endpoint {
 	} accepts, replies;
 	struct mt_deferred_list deferred;
 	size_t deferred_count;
+	size_t deferred_bytes;
 	unsigned handshakes_left; /* in this turn */
 	bool draining;
 	bool flushing_blocked;

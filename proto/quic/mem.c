@@ -60,27 +60,42 @@ struct mt_mem {
 	size_t spare_bytes;
 	size_t held;
 	size_t used;
-	ngtcp2_mem ngtcp2;
 };
 
 static void *on_malloc(size_t len, void *user)
 {
-	return mt_mem_alloc(user, len);
+	struct mt_mem_share *share = user;
+	struct header *h = mt_mem_alloc(share->mem, len);
+
+	if (h) {
+		share->bytes += h[-1].len;
+	}
+	return h;
 }
 
 static void on_free(void *ptr, void *user)
 {
-	mt_mem_release(user, ptr);
+	struct mt_mem_share *share = user;
+
+	if (ptr) {
+		share->bytes -= ((struct header *)ptr)[-1].len;
+		mt_mem_release(share->mem, ptr);
+	}
 }
 
 static void *on_calloc(size_t count, size_t len, void *user)
 {
 	size_t total;
+	void *ptr;
 
 	if (__builtin_mul_overflow(count, len, &total)) {
 		return NULL;
 	}
-	return mt_mem_calloc(user, total);
+	ptr = on_malloc(total, user);
+	if (ptr) {
+		memset(ptr, 0, total);
+	}
+	return ptr;
 }
 
 static void *on_realloc(void *ptr, size_t len, void *user)
@@ -89,16 +104,16 @@ static void *on_realloc(void *ptr, size_t len, void *user)
 	void *grown;
 
 	if (!ptr) {
-		return mt_mem_alloc(user, len);
+		return on_malloc(len, user);
 	}
 	h = (struct header *)ptr - 1;
 	if (len <= h->len) {
 		return ptr;
 	}
-	grown = mt_mem_alloc(user, len);
+	grown = on_malloc(len, user);
 	if (grown) {
 		memcpy(grown, ptr, h->len);
-		mt_mem_release(user, ptr);
+		on_free(ptr, user);
 	}
 	return grown;
 }
@@ -113,13 +128,6 @@ struct mt_mem *mt_mem_new(void)
 		}
 		TAILQ_INIT(&mem->spare);
 		TAILQ_INIT(&mem->full);
-		mem->ngtcp2 = (ngtcp2_mem){
-			.user_data = mem,
-			.malloc = on_malloc,
-			.free = on_free,
-			.calloc = on_calloc,
-			.realloc = on_realloc,
-		};
 	}
 	return mem;
 }
@@ -147,9 +155,19 @@ void mt_mem_free(struct mt_mem *mem)
 	free(mem);
 }
 
-const ngtcp2_mem *mt_mem_ngtcp2(struct mt_mem *mem)
+void mt_mem_share_init(struct mt_mem_share *share, struct mt_mem *mem)
 {
-	return &mem->ngtcp2;
+	*share = (struct mt_mem_share){
+		.ngtcp2 =
+			{
+				.user_data = share,
+				.malloc = on_malloc,
+				.free = on_free,
+				.calloc = on_calloc,
+				.realloc = on_realloc,
+			},
+		.mem = mem,
+	};
 }
 
 static void *alloc_from(void *user, size_t len)

@@ -21,8 +21,14 @@ void mt_mem_free(struct mt_mem *mem);
 void *mt_mem_alloc(struct mt_mem *mem, size_t len);
 void *mt_mem_calloc(struct mt_mem *mem, size_t len);
 void mt_mem_release(struct mt_mem *mem, void *ptr); /* NULL is allowed */
-/* For ngtcp2; borrowed, lives as long as the pool. */
-const ngtcp2_mem *mt_mem_ngtcp2(struct mt_mem *mem);
+/* What one connection has of a pool. `ngtcp2` is what its library object allocates by. */
+struct mt_mem_share {
+	ngtcp2_mem ngtcp2;
+	struct mt_mem *mem;
+	size_t bytes; /* in use; who allocates otherwise adds that */
+};
+/* The share must stay where it is. */
+void mt_mem_share_init(struct mt_mem_share *share, struct mt_mem *mem);
 /* For codecs that keep something; lives as long as the pool. */
 struct mt_allocator mt_mem_allocator(struct mt_mem *mem);
 /* Bytes held from the system, and of those in use. */

@@ -91,15 +91,15 @@ static void shed_handshakes(struct mt_endpoint *ep)
 	}
 }
 
+/* By what it takes, not by what was sent: a byte may hold a chunk, and a gap what comes behind it.
+ */
 static void close_largest(struct mt_endpoint *ep)
 {
 	struct mt_conn *c, *largest = NULL;
 
 	TAILQ_FOREACH(c, &ep->all, all)
 	{
-		if (!c->close_pending &&
-			(!largest || c->tx_unacked + c->rx_queued >=
-					     largest->tx_unacked + largest->rx_queued)) {
+		if (!c->close_pending && (!largest || c->share.bytes >= largest->share.bytes)) {
 			largest = c;
 		}
 	}

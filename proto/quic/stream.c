@@ -27,13 +27,31 @@ struct mt_quic_stream *mt_stream_new(struct mt_conn *c, int64_t id, bool by_peer
 	return s;
 }
 
+static struct mt_chunk *new_chunk(struct mt_quic_stream *s)
+{
+	struct mt_chunk *chunk = mt_chunk_new(s->ep->cfg.mem);
+
+	if (chunk && s->conn) {
+		s->conn->share.bytes += sizeof(*chunk);
+	}
+	return chunk;
+}
+
+static void free_chunk(struct mt_quic_stream *s, struct mt_chunk *chunk)
+{
+	if (s->conn) {
+		s->conn->share.bytes -= sizeof(*chunk);
+	}
+	mt_chunk_free(s->ep->cfg.mem, chunk);
+}
+
 static void free_chunks(struct mt_quic_stream *s, struct mt_chunk *chunk)
 {
 	struct mt_chunk *next;
 
 	for (; chunk; chunk = next) {
 		next = chunk->next;
-		mt_chunk_free(s->ep->cfg.mem, chunk);
+		free_chunk(s, chunk);
 	}
 }
 
@@ -140,7 +158,7 @@ int mt_stream_on_data(struct mt_quic_stream *s, const uint8_t *data, size_t len,
 	while (len > 0) {
 		chunk = s->rx_tail;
 		if (!chunk || chunk->len == MT_CHUNK_BYTES) {
-			chunk = mt_chunk_new(s->ep->cfg.mem);
+			chunk = new_chunk(s);
 			if (!chunk) {
 				return -ENOMEM;
 			}
@@ -190,7 +208,7 @@ void mt_stream_on_acked(struct mt_quic_stream *s, size_t len)
 		if (!s->tx_head) {
 			s->tx_tail = NULL;
 		}
-		mt_chunk_free(s->ep->cfg.mem, chunk);
+		free_chunk(s, chunk);
 	}
 }
 
@@ -326,7 +344,7 @@ static void stream_consume(struct mt_stream *base, size_t len)
 		if (!s->rx_head) {
 			s->rx_tail = NULL;
 		}
-		mt_chunk_free(s->ep->cfg.mem, chunk);
+		free_chunk(s, chunk);
 	}
 	return_credit(s, len);
 }
@@ -384,7 +402,7 @@ static size_t reserve(struct mt_quic_stream *s, struct iovec *iov, size_t max)
 	}
 	for (; n < max && space > 0; n++) {
 		if (!*link) {
-			*link = mt_chunk_new(s->ep->cfg.mem);
+			*link = new_chunk(s);
 			if (!*link) {
 				break;
 			}

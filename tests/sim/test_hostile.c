@@ -188,6 +188,41 @@ static void test_handshakes_take_turns(void **state)
 	echo_deinit(&e);
 }
 
+/* Whoever begins a handshake and then sends the largest packets there are, by the thousand, takes a
+ * bounded share of the memory.
+ */
+static void test_large_packets_of_a_handshake(void **state)
+{
+	static uint8_t packet[65000];
+	const mt_counter *dropped;
+	struct mt_conn *half_open;
+	struct mt_endpoint *ep;
+	const struct mt_cid *id;
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 10);
+	ep = e.sim.server.ep;
+	dropped = &e.sim.server.counters.handshake_packets_dropped;
+	inject_initials(&e, 1);
+	half_open = TAILQ_FIRST(&ep->opening);
+	for (id = half_open->owner.ids; id->len != MT_CID_LEN; id = id->next_of_owner) {
+	}
+	packet[0] = 0x40;
+	memcpy(packet + 1, id->data, MT_CID_LEN);
+	for (unsigned i = 0; i < 4000; i++) {
+		struct mt_addr from = stranger(i);
+
+		sim_inject(&e.sim.server, &from, packet, sizeof(packet));
+		assert_true(mt_endpoint_memory(ep) < 6u << 20);
+	}
+	assert_true(mt_counter_get(dropped) > 3000);
+	(void)sim_run(&e.sim, NULL, NULL, 10 * SIM_S);
+	assert_int_equal(ep->deferred_bytes, 0);
+	echo_connect(&e); /* nobody else is shut out */
+	echo_deinit(&e);
+}
+
 /* Past the threshold a spoofed Initial costs no state, and an honest client still gets in, by
  * Retry. */
 static void test_initial_flood(void **state)
@@ -270,6 +305,7 @@ int main(void)
 		cmocka_unit_test(test_unknown_version_with_long_ids),
 		cmocka_unit_test(test_reset_is_shorter_than_its_trigger),
 		cmocka_unit_test(test_handshakes_take_turns),
+		cmocka_unit_test(test_large_packets_of_a_handshake),
 		cmocka_unit_test(test_initial_flood),
 		cmocka_unit_test(test_full_server_refuses),
 		cmocka_unit_test(test_draining_server_refuses),

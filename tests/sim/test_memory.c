@@ -164,6 +164,38 @@ static void test_largest_is_closed(void **state)
 	echo_deinit(&e);
 }
 
+/* A byte takes a chunk: who sends one on each of its streams holds more than an honest transfer. */
+static void test_many_single_bytes_are_much(void **state)
+{
+	struct mt_stream *s[100];
+	struct mt_conn *many;
+	uint64_t honest;
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 5);
+	echo_connect(&e);
+	honest = mt_conn_serial(e.server_conn);
+	e.server_holds = true;
+	echo_start(&e, 250000);
+	many = sim_connect(&e.sim);
+	(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_S);
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(mt_conn_open_stream(many, &s[i]), 0);
+		assert_int_equal(mt_stream_send(s[i], "x", 1), 0);
+	}
+	(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_S);
+	assert_int_equal(mt_endpoint_count(e.sim.server.ep), 2);
+	set_memory(&e.sim.server, 3u << 19);
+	(void)sim_run(&e.sim, NULL, NULL, 1 * SIM_S);
+	assert_int_equal(mt_endpoint_count(e.sim.server.ep), 1);
+	assert_non_null(mt_endpoint_find(e.sim.server.ep, honest));
+	for (unsigned i = 0; i < 100; i++) {
+		mt_stream_release(s[i], 0);
+	}
+	echo_deinit(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -171,6 +203,7 @@ int main(void)
 		cmocka_unit_test(test_waiting_streams_end),
 		cmocka_unit_test(test_handshakes_are_shed),
 		cmocka_unit_test(test_largest_is_closed),
+		cmocka_unit_test(test_many_single_bytes_are_much),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

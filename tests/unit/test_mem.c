@@ -95,10 +95,13 @@ static void test_release_gives_back(void **state)
 static void test_ngtcp2_interface(void **state)
 {
 	struct mt_mem *mem = mt_mem_new();
-	const ngtcp2_mem *m = mt_mem_ngtcp2(mem);
+	struct mt_mem_share share, other;
+	const ngtcp2_mem *m = &share.ngtcp2;
 	uint8_t *p;
 
 	(void)state;
+	mt_mem_share_init(&share, mem);
+	mt_mem_share_init(&other, mem);
 	p = m->calloc(10, 100, m->user_data);
 	assert_non_null(p);
 	for (unsigned i = 0; i < 1000; i++) {
@@ -110,12 +113,16 @@ static void test_ngtcp2_interface(void **state)
 	for (unsigned i = 0; i < 1000; i++) {
 		assert_int_equal(p[i], 7);
 	}
+	assert_in_range(share.bytes, 100000, 100016);
 	p = m->realloc(p, 10, m->user_data);
 	assert_non_null(p);
+	assert_int_equal(share.bytes, mt_mem_used(mem));
+	assert_int_equal(other.bytes, 0);
 	m->free(p, m->user_data);
 	m->free(NULL, m->user_data);
 	assert_null(m->calloc(SIZE_MAX / 2, 4, m->user_data));
 	assert_null(m->malloc(SIZE_MAX - 8, m->user_data));
+	assert_int_equal(share.bytes, 0);
 	assert_int_equal(mt_mem_used(mem), 0);
 	mt_mem_free(mem);
 }
