@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures MyTunnel beside a reference in the same run, and beside its peers with --peers.
 
-Contestants take turns round by round, so that what else the machine does hits all of them; a figure is
-the median of its rounds. Prints a table and writes a JSON file. `make bench` calls it; see --help.
+Contestants take turns round by round, so that what else the machine does hits all of them; a figure
+is the median of its rounds. Prints a table and writes a JSON file. `make bench` calls it; see --help.
 """
 import argparse
 import contextlib
@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import sys
 import time
@@ -28,8 +29,8 @@ LIMIT_FACTOR = 4  # a run that takes so much longer than planned is ended
 
 
 class Progress:
-    """One line on standard error: what runs, how far, how long yet. Lines of their own off a terminal,
-    but not for each measurement."""
+    """One line on standard error: what runs, how far, how long yet. Off a terminal a line of its own
+    for each round, not for each measurement."""
 
     def __init__(self, total, seconds):
         self.total = total
@@ -46,8 +47,9 @@ class Progress:
 
     def show(self, case, contestant, number, rounds):
         minutes, seconds = divmod(int(self.left()), 60)
-        text = (f"[{self.done * 100 // self.total:3d} %] {case.part} {number + 1}/{rounds}: {case.title}"
-                f" - {contestant.title}")
+        share = self.done * 100 // self.total
+        text = (f"[{share:3d} %] {case.part}, round {number + 1} of {rounds}: {case.title} - "
+                f"{contestant.title}")
         rest = f"{minutes}:{seconds:02d} left"
         if self.terminal:
             columns = shutil.get_terminal_size().columns - len(rest) - 3
@@ -55,8 +57,7 @@ class Progress:
             sys.stderr.flush()
         elif (case.part, number) != self.last:
             self.last = (case.part, number)
-            sys.stderr.write(f"[{self.done * 100 // self.total:3d} %] {case.part}, round {number + 1} of "
-                             f"{rounds}, {rest}\n")
+            sys.stderr.write(f"[{share:3d} %] {case.part}, round {number + 1} of {rounds}, {rest}\n")
 
     def end(self):
         if self.terminal:
@@ -116,6 +117,10 @@ def choose(args, parts, pins):
     return chosen, absent
 
 
+class Interrupted(Exception):
+    """Somebody wants the run to end, or it takes far longer than planned."""
+
+
 class Run:
     """All rounds of all cases."""
 
@@ -131,12 +136,19 @@ class Run:
         self.deadline = time.monotonic() + 60 + pairs * planned * LIMIT_FACTOR
 
     def everything(self):
+        """What was measured before an interruption is kept."""
+        try:
+            self.all_rounds()
+        except (Interrupted, KeyboardInterrupt) as reason:
+            self.errors.append(f"ended early: {reason or 'interrupted'}")
+        self.progress.end()
+
+    def all_rounds(self):
         for part in dict.fromkeys(case.part for case in self.cases):
             for number in range(self.args.rounds):
                 for case in self.cases:
                     if case.part == part:
                         self.one_round(case, number)
-        self.progress.end()
 
     def one_round(self, case, number):
         entered = [one for one in self.running if case.takes(one)]
@@ -144,7 +156,7 @@ class Run:
         for one in entered[turn:] + entered[:turn]:
             self.progress.show(case, one, number, self.args.rounds)
             if time.monotonic() > self.deadline:
-                raise SystemExit("bench: this takes far longer than planned")
+                raise Interrupted("it took far longer than planned")
             self.once(case, one)
             self.progress.done += 1
 
@@ -187,7 +199,8 @@ def write(result, folder):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", action="store_true", help="measure all peers that are installed")
-    parser.add_argument("--contestants", default="", metavar="NAME,...", help="only these, in spite of --peers")
+    parser.add_argument("--contestants", default="", metavar="NAME,...",
+                        help=f"only these, of {', '.join(one.name for one in contestants.ALL)}")
     parser.add_argument("--only", default="", metavar="PART,...",
                         help=f"only these parts: {', '.join(measures.PARTS)}")
     parser.add_argument("--rounds", type=int, default=5)
@@ -202,8 +215,13 @@ def arguments():
     return args
 
 
+def interrupt(*_):
+    raise Interrupted("ended by a signal")
+
+
 def main():
     args = arguments()
+    signal.signal(signal.SIGTERM, interrupt)
     parts, pins = parse_parts(args.only), parse_pins(args.pin)
     raise_file_limit()
     chosen, absent = choose(args, parts, pins)
@@ -216,10 +234,11 @@ def main():
                 absent[one.name] = f"does not start: {error}"
         run = Run(args, parts, running)
         run.everything()
-    result = {"schema": report.SCHEMA, "date": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
-              "machine": machine(), "programs": contestants.versions(),
-              "settings": {"peers": args.peers, "rounds": args.rounds, "seconds": args.seconds, "warm": args.warm,
-                           "pin": pins, "parts": parts},
+    now = datetime.datetime.now().astimezone()
+    result = {"schema": report.SCHEMA, "date": now.isoformat("T", "seconds"), "machine": machine(),
+              "programs": contestants.versions(),
+              "settings": {"peers": args.peers, "rounds": args.rounds, "seconds": args.seconds,
+                           "warm": args.warm, "pin": pins, "parts": parts},
               "contestants": {one.name: one.title for one in running}, "absent": absent,
               "errors": run.errors, "results": run.results()}
     result["goals"] = report.goals(result)

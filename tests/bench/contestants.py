@@ -57,8 +57,8 @@ def find(name):
 def make_certificate(folder):
     """A key and a self-signed certificate for localhost."""
     key, cert = f"{folder}/key.pem", f"{folder}/cert.pem"
-    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-         "-subj", "/CN=localhost", "-days", "2", "-keyout", key, "-out", cert])
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-subj", "/CN=localhost", "-days", "2", "-keyout", key, "-out", cert])
     return key, cert
 
 
@@ -359,7 +359,7 @@ def versions():
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
                                   stderr=subprocess.STDOUT, timeout=10, check=False)
             lines = [line.strip() for line in done.stdout.splitlines() if re.search(r"\d\.\d", line)]
-            found[name] = lines[0] if lines else ""
+            found[name] = lines[0].removeprefix("Welcome to ") if lines else ""
     if shutil.which("dpkg-query"):
         done = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}\n", "libngtcp2-16",
                                "ngtcp2-server", "libgnutls30", "libgnutls30t64"], text=True,

@@ -35,15 +35,15 @@ def udp_cells(r, name):
     return cells + [r.get("udp/1000", name, figure) for figure in ("p50_us", "p99_us")]
 
 
-def pivot(result, heads, cells_of):
-    """A table with a line for each contestant that has figures."""
+def pivot(result, title, heads, cells_of):
+    """A table with a line for each contestant that has figures; nothing without any."""
     r = report.Results(result)
     rows = []
     for name, title in result["contestants"].items():
         cells = cells_of(r, name)
         if any(cell is not None for cell in cells):
             rows.append([title, *map(report.number, cells)])
-    return list(report.table(["", *heads], rows, markdown=True))
+    return ["", title, "", *report.table(["", *heads], rows, markdown=True)] if rows else []
 
 
 def section(result):
@@ -54,17 +54,17 @@ def section(result):
                                    for name, version in result["programs"].items()) + "."
     yield ""
     yield from report.goal_table(result, markdown=True)
-    yield from ("", "![Contestants side by side](peers.svg)")
+    yield from ("", report.tcp_line(result), "", "![Contestants side by side](peers.svg)")
     for streams in (1, 8, 64):
-        yield from ("", f"Bulk transfer, {streams} stream{'s' * (streams > 1)}:", "")
-        yield from pivot(result, bulk, lambda r, name, n=streams: bulk_cells(r, name, n))
-    yield from ("", "New tunnels (32 at once, 1 KiB each way) and round trips on an open one:", "")
-    yield from pivot(result, ["tunnels/s", "server us", "client us", "round trip p50 us", "p99 us",
-                              "server us"], small_cells)
-    yield from ("", "UDP relay, 32 datagrams on their way; packets per second and the server's us for "
-                "each, by payload; latency at 1,000 bytes:", "")
-    yield from pivot(result, [f"{size} B {unit}" for size in ("64", "512", "1,000", "1,200")
-                              for unit in ("/s", "us")] + ["p50 us", "p99 us"], udp_cells)
+        yield from pivot(result, f"Bulk transfer, {streams} stream{'s' * (streams > 1)}:", bulk,
+                         lambda r, name, n=streams: bulk_cells(r, name, n))
+    yield from pivot(result, "New tunnels (32 at once, 1 KiB each way) and round trips on an open one:",
+                     ["tunnels/s", "server us", "client us", "round trip p50 us", "p99 us", "server us"],
+                     small_cells)
+    yield from pivot(result, "UDP relay, 32 datagrams on their way; packets per second and the server's us "
+                     "for each, by payload; latency at 1,000 bytes:",
+                     [f"{size} B {unit}" for size in ("64", "512", "1,000", "1,200")
+                      for unit in ("/s", "us")] + ["p50 us", "p99 us"], udp_cells)
     for title, lines in report.tables(result, markdown=True, parts=("handshakes", "workers")):
         yield from ("", f"{title[0].upper()}{title[1:]}:", "", *lines)
     for name, reason in result["absent"].items():

@@ -108,11 +108,12 @@ def number(value):
 
 
 def table(heads, rows, markdown=False):
-    """Lines of a table; the first column to the left, the others to the right."""
+    """Lines of a table; the first column to the left, the others, or those of figures, to the right."""
     cells = [list(map(str, row)) for row in rows]
     if markdown:
+        figures = [all(row[i][:1].isdigit() or row[i] == "-" for row in cells) for i in range(len(heads))]
         yield "| " + " | ".join(heads) + " |"
-        yield "| --- |" + " ---: |" * (len(heads) - 1)
+        yield "| " + " | ".join("---:" if right else "---" for right in figures) + " |"
         for row in cells:
             yield "| " + " | ".join(row) + " |"
         return
@@ -164,12 +165,21 @@ def goal_table(result, markdown=False):
                       markdown))
 
 
+def tcp_line(result):
+    """What TCP alone costs at one end."""
+    r = Results(result)
+    read, write = (r.get(f"bulk/{way}-1", "direct", "load_cpu") for way in ("down", "up"))
+    return (f"TCP without a tunnel, CPU of one end: reading {number(read)} s/GiB, writing "
+            f"{number(write)} s/GiB.")
+
+
 def describe(result):
     """A line about where and how."""
     m, s = result["machine"], result["settings"]
     pins = ", ".join(f"{side} on CPU {cpus}" for side, cpus in s["pin"].items() if cpus)
-    return (f"{m['cpu']}, {m['usable_cpus']} CPUs, Linux {m['kernel']}; medians of {s['rounds']} rounds of "
-            f"{s['seconds']:g} s; {pins or 'every process may use every CPU'}")
+    return (f"{m['cpu']}, {m['usable_cpus']} CPUs, Linux {m['kernel'].split('-')[0]}; medians of "
+            f"{s['rounds']} round{'s' * (s['rounds'] > 1)} of {s['seconds']:g} s; "
+            f"{pins or 'every process may use every CPU'}")
 
 
 def print_tables(result):
@@ -179,6 +189,7 @@ def print_tables(result):
         print("\n".join(f"  {line}" for line in lines))
     print()
     print("\n".join(goal_table(result)))
+    print(f"\n{tcp_line(result)}")
     for name, reason in result["absent"].items():
         print(f"left out: {name}: {reason}")
     for error in result["errors"]:
