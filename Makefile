@@ -209,9 +209,11 @@ sim: $(SIM_TESTS)
 	$(Q)scripts/run-tests sim $(SIM_TESTS)
 
 # ---- measuring ----
-BENCH_SRC := $(wildcard tests/bench/*.c)
+BENCH_SRC := $(filter-out $(if $(wildcard /usr/include/liburing.h),,tests/bench/uring.c), \
+	$(wildcard tests/bench/*.c))
 BENCHES   := $(patsubst tests/%.c,$(BUILD)/%,$(BENCH_SRC))
 $(foreach t,$(BENCH_SRC),$(eval $(call test_rule,$(t),$(call links,$(t)))))
+$(BUILD)/bench/uring: private LINK_FLAGS := -Wl,--no-as-needed -luring -Wl,--as-needed
 
 # A shim for a peer that is measured.
 $(BUILD)/bench/gro.so: tests/bench/lib/gro.c
