@@ -171,6 +171,8 @@ def tcp_line(result):
     """What TCP alone costs at one end."""
     r = Results(result)
     read, write = (r.get(f"bulk/{way}-1", "direct", "load_cpu") for way in ("down", "up"))
+    if None in (read, write):
+        return ""
     return (f"TCP without a tunnel, CPU of one end: reading {number(read)} s/GiB, writing "
             f"{number(write)} s/GiB.")
 
@@ -191,7 +193,7 @@ def print_tables(result):
         print("\n".join(f"  {line}" for line in lines))
     print()
     print("\n".join(goal_table(result)))
-    print(f"\n{tcp_line(result)}")
+    print(tcp_line(result))
     for name, reason in result["absent"].items():
         print(f"left out: {name}: {reason}")
     for error in result["errors"]:

@@ -14,8 +14,7 @@
 #define DATAGRAM_BYTES 2048
 #define BUFFER_BYTES   (4 << 20)
 
-static int listener = -1;
-static int udp = -1;
+static int target = -1; /* listens, or gets datagrams */
 static uint8_t piece[LOAD_PIECE_BYTES];
 
 static void large_buffers(int fd)
@@ -32,22 +31,23 @@ void load_target_start(struct load *l)
 {
 	struct sockaddr_in addr = load_loopback(0);
 	socklen_t len = sizeof(addr);
+	int kind = l->work == LOAD_UDP ? SOCK_DGRAM : SOCK_STREAM;
 
-	listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (listener >= 0 && l->work == LOAD_UP) {
-		load_bound_buffer(l, listener);
+	target = socket(AF_INET, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (target < 0) {
+		load_die("the target");
 	}
-	if (listener < 0 || bind(listener, (struct sockaddr *)&addr, len) != 0 ||
-		listen(listener, 4096) != 0 ||
-		getsockname(listener, (struct sockaddr *)&addr, &len) != 0) {
+	if (l->work == LOAD_UDP) {
+		large_buffers(target);
+	} else if (l->work == LOAD_UP) {
+		load_bound_buffer(l, target);
+	}
+	if (bind(target, (struct sockaddr *)&addr, len) != 0 ||
+		(kind == SOCK_STREAM && listen(target, 4096) != 0) ||
+		getsockname(target, (struct sockaddr *)&addr, &len) != 0) {
 		load_die("the target");
 	}
 	l->target = ntohs(addr.sin_port);
-	udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (udp < 0 || bind(udp, (struct sockaddr *)&addr, len) != 0) {
-		load_die("the target's UDP socket");
-	}
-	large_buffers(udp);
 }
 
 /* Datagrams back to where they came from. */
@@ -66,12 +66,12 @@ static void echo_datagrams(void)
 			.msg_iov = &iov[i],
 			.msg_iovlen = 1};
 	}
-	count = recvmmsg(udp, messages, DATAGRAMS_MAX, 0, NULL);
+	count = recvmmsg(target, messages, DATAGRAMS_MAX, 0, NULL);
 	for (int i = 0; i < count; i++) {
 		iov[i].iov_len = messages[i].msg_len;
 	}
 	for (done = 0; done < count; done += n) {
-		n = sendmmsg(udp, messages + done, (unsigned)(count - done), 0);
+		n = sendmmsg(target, messages + done, (unsigned)(count - done), 0);
 		if (n <= 0) {
 			n = 1; /* this one is lost, and will be counted so */
 		}
@@ -82,7 +82,7 @@ static void accept_all(int epoll)
 {
 	int fd, one = 1;
 
-	while ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+	while ((fd = accept4(target, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
 		struct epoll_event ev = {.events = EPOLLIN, .data.fd = fd};
 
 		if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0 ||
@@ -145,12 +145,8 @@ void *load_target_run(void *load)
 	int epoll = epoll_create1(EPOLL_CLOEXEC), n;
 	struct load *l = load;
 
-	ev.data.fd = listener;
-	if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &ev) != 0) {
-		load_die("epoll");
-	}
-	ev.data.fd = udp;
-	if (epoll_ctl(epoll, EPOLL_CTL_ADD, udp, &ev) != 0) {
+	ev.data.fd = target;
+	if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, target, &ev) != 0) {
 		load_die("epoll");
 	}
 	while (!l->over) {
@@ -158,10 +154,10 @@ void *load_target_run(void *load)
 		for (int i = 0; i < n; i++) {
 			int fd = events[i].data.fd;
 
-			if (fd == listener) {
-				accept_all(epoll);
-			} else if (fd == udp) {
+			if (fd == target && l->work == LOAD_UDP) {
 				echo_datagrams();
+			} else if (fd == target) {
+				accept_all(epoll);
 			} else if (!serve(l, epoll, fd, events[i].events)) {
 				close(fd);
 			}
