@@ -144,13 +144,13 @@ static void start_pump(struct mt_local *local, struct mt_stream *s)
 	}
 	mt_mem_release(locals->config.mem, local->buffer);
 	local->buffer = NULL;
-	mt_poller_remove(locals->config.poller, &local->item);
-	local->item.fd = -1;
+	config.fd = mt_poller_park(locals->config.poller, &local->item, local->ready);
 	local->state = MT_LOCAL_PUMPING;
 	if (mt_pump_start(&local->pump, &config) < 0) {
 		local->pump = NULL;
 		mt_stream_release(s, MT_APP_CANCELLED);
-		(void)close(config.fd); /* nothing of the target's was written */
+		/* Nothing of the target's was written. */
+		mt_poller_close_fd(locals->config.poller, config.fd);
 		mt_local_close(local);
 	}
 }
@@ -250,11 +250,16 @@ static void read_request(struct mt_local *local)
 			continue;
 		}
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			local->ready &= ~(unsigned)MT_POLL_IN;
 			return;
 		}
 		if (n <= 0) {
 			mt_local_close(local);
 			return;
+		}
+		if ((size_t)n < local->capacity - local->fill &&
+			(local->ready & MT_POLL_EOF) == 0) {
+			local->ready &= ~(unsigned)MT_POLL_IN; /* that was all for now */
 		}
 		local->fill += (size_t)n;
 		if (local->protocol == NULL) {
@@ -293,6 +298,7 @@ static void on_ready(struct mt_poll_item *item, unsigned events)
 {
 	struct mt_local *local = (struct mt_local *)item;
 
+	local->ready |= events;
 	switch (local->state) {
 	case MT_LOCAL_READING:
 		if ((events & MT_POLL_IN) != 0) {

@@ -41,7 +41,8 @@ struct mt_local {
 	} state;
 	const struct mt_local_protocol *protocol; /* NULL: not known yet, or a forward */
 	const struct mt_forward *forward;
-	bool greeted; /* SOCKS5: the methods have been agreed on */
+	unsigned ready; /* what the poller has told and no read has disproved */
+	bool greeted;   /* SOCKS5: the methods have been agreed on */
 	uint8_t *buffer;
 	size_t fill;
 	size_t capacity;

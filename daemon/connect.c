@@ -155,15 +155,16 @@ static void on_ready(struct mt_poll_item *item, unsigned events)
 	int fd;
 	int rv;
 
-	if (getsockopt(item->fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0) {
+	/* A socket with an error reports a hang-up. */
+	if ((events & MT_POLL_HUP) != 0 &&
+		getsockopt(item->fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0) {
 		err = errno;
 	}
 	if (err == 0 && !(events & MT_POLL_OUT)) {
 		return;
 	}
 	if (err == 0) {
-		fd = item->fd;
-		mt_poller_remove(c->env->poller, item);
+		fd = mt_poller_park(c->env->poller, item, events);
 		a->open = false;
 		finish(c, 0, fd, &c->addrs[index]);
 		return;

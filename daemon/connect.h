@@ -27,9 +27,9 @@ struct mt_connect_config {
 	 * which live until the end. */
 	struct mt_access_request request;
 	/* The end; the struct mt_connect is gone. On success `fd` is taken: non-blocking,
-	 * TCP_NODELAY, not in the poller, connected to `addr`, which is borrowed for the call.
-	 * Otherwise `err` is the most telling error of all attempts: MT_E_DENIED (every address),
-	 * MT_E_TIMEOUT or a negative errno, and `fd` is -1.
+	 * TCP_NODELAY, parked in the poller (mt_poller_park), connected to `addr`, which is
+	 * borrowed for the call. Otherwise `err` is the most telling error of all attempts:
+	 * MT_E_DENIED (every address), MT_E_TIMEOUT or a negative errno, and `fd` is -1.
 	 */
 	void (*on_done)(void *user, int err, int fd, const struct mt_addr *addr);
 	void *user;

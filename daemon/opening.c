@@ -80,7 +80,7 @@ static void on_connected(void *user, int err, int fd, const struct mt_addr *addr
 	o->connect = NULL;
 	/* The rules may have changed since the attempt began. */
 	if (err == 0 && mt_access_check_target(o->env->snapshot, &request, addr) < 0) {
-		(void)close(fd); /* nothing was exchanged with the target */
+		mt_poller_close_fd(o->env->poller, fd); /* nothing was exchanged with the target */
 		fd = -1;
 		err = MT_E_DENIED;
 	}

@@ -232,7 +232,7 @@ static void start_pump(struct mt_tunnel *t, int fd)
 		rv = join(t, &config);
 	}
 	if (rv < 0) {
-		(void)close(fd); /* nothing was exchanged with the target */
+		mt_poller_close_fd(t->env->poller, fd); /* nothing was exchanged with the target */
 		if (rv != MT_E_CLOSED) {
 			mt_count(&t->env->counters->errors, 1);
 		}

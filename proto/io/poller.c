@@ -3,12 +3,21 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #define EVENTS_MAX 256
 #define ROUNDS_MAX 4 /* fetches in one turn of the loop: the UDP side must get its share */
 #define HANDLES    2
+#define PLACES_MIN 64u
+#define PARKED     (1u << 31) /* beside the events of a parked descriptor */
+
+/* What a descriptor is to the set. */
+struct place {
+	struct mt_poll_item *item; /* NULL: parked, or not in the set */
+	unsigned parked;
+};
 
 struct mt_poller {
 	uv_poll_t poll;
@@ -17,7 +26,10 @@ struct mt_poller {
 	int open_handles;
 	int items;
 	struct mt_poll_item deferred; /* head of a ring */
+	struct place *places;         /* by descriptor */
+	size_t place_count;
 	struct epoll_event events[EVENTS_MAX];
+	struct mt_poll_item *batch[EVENTS_MAX]; /* whose they are; NULL once removed */
 };
 
 static unsigned from_epoll(uint32_t events)
@@ -48,12 +60,17 @@ static bool run_batch(struct mt_poller *p)
 		return false;
 	}
 	for (int i = 0; i < n; i++) {
-		struct mt_poll_item *item = p->events[i].data.ptr;
+		struct place *place = &p->places[p->events[i].data.fd];
 
-		item->slot = i;
+		p->batch[i] = place->item;
+		if (place->item != NULL) {
+			place->item->slot = i;
+		} else if (place->parked != 0) {
+			place->parked |= from_epoll(p->events[i].events);
+		}
 	}
 	for (int i = 0; i < n; i++) {
-		struct mt_poll_item *item = p->events[i].data.ptr;
+		struct mt_poll_item *item = p->batch[i];
 
 		if (item != NULL) { /* removed by a handler before it otherwise */
 			item->slot = -1;
@@ -163,6 +180,7 @@ static void on_closed(uv_handle_t *handle)
 	struct mt_poller *p = handle->data;
 
 	if (--p->open_handles == 0) {
+		free(p->places);
 		free(p);
 	}
 }
@@ -185,19 +203,64 @@ void mt_poller_init_item(
 	*item = (struct mt_poll_item){.fd = -1, .on_ready = on_ready, .slot = -1};
 }
 
-int mt_poller_add(struct mt_poller *p, struct mt_poll_item *item, int fd,
-	void (*on_ready)(struct mt_poll_item *item, unsigned events))
+/* A place for `fd`: the table grows as the process opens more than ever. */
+static int ensure_place(struct mt_poller *p, int fd)
+{
+	size_t count = p->place_count == 0 ? PLACES_MIN : p->place_count;
+	struct place *places;
+
+	if (fd < 0) {
+		return -EBADF;
+	}
+	if ((size_t)fd < p->place_count) {
+		return 0;
+	}
+	while (count <= (size_t)fd) {
+		count *= 2;
+	}
+	places = realloc(p->places, count * sizeof(*places));
+	if (places == NULL) {
+		return -ENOMEM;
+	}
+	memset(places + p->place_count, 0, (count - p->place_count) * sizeof(*places));
+	p->places = places;
+	p->place_count = count;
+	return 0;
+}
+
+int mt_poller_take(struct mt_poller *p, struct mt_poll_item *item, int fd,
+	void (*on_ready)(struct mt_poll_item *item, unsigned events), unsigned *events)
 {
 	struct epoll_event event = {
-		.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = item};
+		.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.fd = fd};
+	struct place *place;
+	int rv = ensure_place(p, fd);
 
 	mt_poller_init_item(item, on_ready);
-	if (epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+	if (rv < 0) {
+		return rv;
+	}
+	place = &p->places[fd];
+	if (place->parked == 0 && epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
 		return -errno;
 	}
+	*events = place->parked & ~PARKED;
+	*place = (struct place){.item = item};
 	item->fd = fd;
 	p->items++;
 	return 0;
+}
+
+int mt_poller_add(struct mt_poller *p, struct mt_poll_item *item, int fd,
+	void (*on_ready)(struct mt_poll_item *item, unsigned events))
+{
+	unsigned events = 0;
+	int rv = mt_poller_take(p, item, fd, on_ready, &events);
+
+	if (rv == 0 && events != 0) {
+		mt_poller_defer(p, item, events);
+	}
+	return rv;
 }
 
 static void forget(struct mt_poller *p, struct mt_poll_item *item)
@@ -205,10 +268,11 @@ static void forget(struct mt_poller *p, struct mt_poll_item *item)
 	ring_unlink(item);
 	item->deferred = 0;
 	if (item->slot >= 0) {
-		p->events[item->slot].data.ptr = NULL;
+		p->batch[item->slot] = NULL;
 		item->slot = -1;
 	}
 	if (item->fd >= 0) {
+		p->places[item->fd] = (struct place){.item = NULL};
 		item->fd = -1;
 		p->items--;
 	}
@@ -223,6 +287,29 @@ void mt_poller_remove(struct mt_poller *p, struct mt_poll_item *item)
 		/* Fails only for a descriptor that is closed, and so out of the set, already. */
 		(void)epoll_ctl(p->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 	}
+}
+
+int mt_poller_park(struct mt_poller *p, struct mt_poll_item *item, unsigned events)
+{
+	int fd = item->fd;
+
+	events |= item->deferred;
+	if (item->slot >= 0) {
+		events |= from_epoll(p->events[item->slot].events); /* fetched, not told yet */
+	}
+	forget(p, item);
+	if (fd >= 0) {
+		p->places[fd].parked = PARKED | events;
+	}
+	return fd;
+}
+
+void mt_poller_close_fd(struct mt_poller *p, int fd)
+{
+	if (fd >= 0 && (size_t)fd < p->place_count) {
+		p->places[fd].parked = 0;
+	}
+	(void)close(fd); /* nothing waits to be written */
 }
 
 void mt_poller_close(struct mt_poller *p, struct mt_poll_item *item)

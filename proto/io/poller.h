@@ -1,5 +1,6 @@
 /* Readiness of many sockets: an edge-triggered epoll set of its own, polled by the libuv loop as
- * one descriptor. One EPOLL_CTL_ADD a socket and no other epoll_ctl in its life. One thread.
+ * one descriptor. One EPOLL_CTL_ADD a socket and no other epoll_ctl in its life, even when it
+ * changes hands. One thread.
  */
 #pragma once
 
@@ -45,6 +46,19 @@ int mt_poller_add(struct mt_poller *poller, struct mt_poll_item *item, int fd,
  * item that is not in the set, but has been set up, is left alone.
  */
 void mt_poller_remove(struct mt_poller *poller, struct mt_poll_item *item);
+/* Takes the item out, but leaves its descriptor, which is returned, in the set: for a socket that
+ * another item takes over by mt_poller_add or mt_poller_take, or mt_poller_close_fd ends. What the
+ * item has not been told yet is told to the next one, and so are `events`: of what it has been
+ * told, those that no read or write has disproved.
+ */
+int mt_poller_park(struct mt_poller *poller, struct mt_poll_item *item, unsigned events);
+/* As mt_poller_add; what is known already of a parked descriptor is not reported later, but in
+ * `events`, 0 for any other. */
+int mt_poller_take(struct mt_poller *poller, struct mt_poll_item *item, int fd,
+	void (*on_ready)(struct mt_poll_item *item, unsigned events),
+	unsigned *events) MT_MUST_CHECK;
+/* close() for a descriptor that may be parked. */
+void mt_poller_close_fd(struct mt_poller *poller, int fd);
 /* mt_poller_remove and close() in one, without the epoll_ctl: for descriptors of which there is no
  * duplicate. */
 void mt_poller_close(struct mt_poller *poller, struct mt_poll_item *item);

@@ -245,7 +245,9 @@ static void move_down(struct mt_pump *p)
 	if (!p->over && p->down == OPEN && mt_stream_fin_received(p->cfg.stream) &&
 		mt_stream_readable(p->cfg.stream) == 0) {
 		p->down = ENDED;
-		if (shutdown(p->item.fd, SHUT_WR) != 0) {
+		/* Where nothing is left to be read, the close that follows sends the FIN; not for a
+		 * socket that has hung up: then this tells. */
+		if ((p->up != ENDED || p->hung_up) && shutdown(p->item.fd, SHUT_WR) != 0) {
 			cut(p, -errno, MT_APP_TARGET_RESET);
 		}
 	}
@@ -345,14 +347,19 @@ static void on_turn(struct mt_pacer_item *item)
 	run(p);
 }
 
-static void on_ready(struct mt_poll_item *item, unsigned events)
+static void note(struct mt_pump *p, unsigned events)
 {
-	struct mt_pump *p = (struct mt_pump *)item;
-
 	p->can_read = p->can_read || (events & MT_POLL_IN) != 0;
 	p->can_write = p->can_write || (events & MT_POLL_OUT) != 0;
 	p->eof_near = p->eof_near || (events & MT_POLL_EOF) != 0;
 	p->hung_up = p->hung_up || (events & MT_POLL_HUP) != 0;
+}
+
+static void on_ready(struct mt_poll_item *item, unsigned events)
+{
+	struct mt_pump *p = (struct mt_pump *)item;
+
+	note(p, events);
 	run(p);
 }
 
@@ -411,6 +418,7 @@ static void on_stream_end(struct mt_stream *s, int err, void *user)
 int mt_pump_start(struct mt_pump **out, const struct mt_pump_config *config)
 {
 	struct mt_pump *p = mt_mem_calloc(config->mem, sizeof(*p));
+	unsigned events = 0;
 	int err;
 
 	if (p == NULL) {
@@ -418,12 +426,13 @@ int mt_pump_start(struct mt_pump **out, const struct mt_pump_config *config)
 	}
 	_Static_assert(offsetof(struct mt_pump, item) == 0, "the item is what the poller returns");
 	p->cfg = *config;
-	err = mt_poller_add(config->poller, &p->item, config->fd, on_ready);
+	err = mt_poller_take(config->poller, &p->item, config->fd, on_ready, &events);
 	if (err != 0) {
 		mt_mem_release(config->mem, p);
 		return err;
 	}
 	mt_stream_set_handler(config->stream, &handler, p);
+	note(p, events);
 	p->can_write = true;
 	p->starting = true;
 	p->paced.on_turn = on_turn;

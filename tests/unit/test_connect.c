@@ -118,7 +118,7 @@ static void test_start_connects(void **state)
 	assert_true(mt_addr_equal(&f->addr, &addr));
 	assert_int_equal(getsockopt(f->fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, &len), 0);
 	assert_int_not_equal(nodelay, 0);
-	(void)close(f->fd);
+	mt_poller_close_fd(f->env.poller, f->fd);
 	(void)close(listener);
 }
 
@@ -137,7 +137,7 @@ static void test_start_goes_on_after_a_refusal(void **state)
 	assert_int_equal(f->err, 0);
 	assert_true(mt_addr_equal(&f->addr, &addrs[1]));
 	assert_true(uv_hrtime() - begin_ns < 200000000u);
-	(void)close(f->fd);
+	mt_poller_close_fd(f->env.poller, f->fd);
 	(void)close(listener);
 }
 
@@ -168,7 +168,7 @@ static void test_start_overtakes_a_silent_target(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		(void)close(filler[i]);
 	}
-	(void)close(f->fd);
+	mt_poller_close_fd(f->env.poller, f->fd);
 	(void)close(listener);
 	(void)close(silent);
 }

@@ -23,6 +23,8 @@ struct probe {
 	unsigned again; /* how often the handler still defers itself */
 	bool remove_self;
 	bool close_victim;
+	bool park_victim;
+	int parked_fd;
 };
 
 struct world {
@@ -59,6 +61,8 @@ static void on_ready(struct mt_poll_item *item, unsigned events)
 	if (p->victim != NULL) {
 		if (p->close_victim) {
 			mt_poller_close(p->poller, &p->victim->item);
+		} else if (p->park_victim) {
+			p->victim->parked_fd = mt_poller_park(p->poller, &p->victim->item, 0);
 		} else {
 			mt_poller_remove(p->poller, &p->victim->item);
 		}
@@ -245,6 +249,87 @@ static void test_poller_defer_removed(void **state)
 	assert_int_equal(a.calls, 1);
 }
 
+/* Neither what was known before nor what comes between is lost. */
+static void test_poller_park_keeps_events(void **state)
+{
+	struct world *w = *state;
+	struct probe first, second;
+	unsigned events = 0;
+	int fd;
+
+	open_probe(w, &first);
+	turn(w);
+	assert_int_equal(first.events, MT_POLL_OUT);
+	fd = mt_poller_park(w->poller, &first.item, MT_POLL_OUT);
+	assert_true(fd >= 0);
+	assert_int_equal(first.item.fd, -1);
+	assert_int_equal(write(first.peer, "x", 1), 1);
+	turn(w);
+	assert_int_equal(first.calls, 1);
+	assert_int_equal(mt_poller_take(w->poller, &second.item, fd, on_ready, &events), 0);
+	assert_int_equal(events, MT_POLL_OUT | MT_POLL_IN);
+	fd = mt_poller_park(w->poller, &second.item, MT_POLL_OUT);
+	second = (struct probe){.poller = w->poller};
+	assert_int_equal(mt_poller_add(w->poller, &second.item, fd, on_ready), 0);
+	turn(w);
+	assert_int_equal(second.calls, 1);
+	assert_int_equal(second.events, MT_POLL_OUT);
+	/* Still edge-triggered, and still in the set. */
+	assert_int_equal(write(first.peer, "y", 1), 1);
+	turn(w);
+	assert_int_equal(second.calls, 2);
+	mt_poller_close(w->poller, &second.item);
+	(void)close(first.peer);
+}
+
+/* Two are ready in one batch; the first one's handler parks the other. */
+static void test_poller_park_within_batch(void **state)
+{
+	struct world *w = *state;
+	struct probe a, b;
+	struct probe *other;
+	unsigned events = 0;
+
+	open_probe(w, &a);
+	open_probe(w, &b);
+	turn(w);
+	a.victim = &b;
+	b.victim = &a;
+	a.park_victim = b.park_victim = true;
+	assert_int_equal(write(a.peer, "x", 1), 1);
+	assert_int_equal(write(b.peer, "x", 1), 1);
+	turn(w);
+	assert_int_equal(a.calls + b.calls, 3); /* one of them twice */
+	other = a.calls == 1 ? &a : &b;
+	assert_int_equal(other->item.fd, -1);
+	assert_int_equal(
+		mt_poller_take(w->poller, &other->item, other->parked_fd, on_ready, &events), 0);
+	assert_true((events & MT_POLL_IN) != 0);
+	mt_poller_close(w->poller, &a.item);
+	mt_poller_close(w->poller, &b.item);
+	(void)close(a.peer);
+	(void)close(b.peer);
+}
+
+/* The next socket with that number is a new one. */
+static void test_poller_close_fd_forgets(void **state)
+{
+	struct world *w = *state;
+	struct probe first, second;
+	int fd;
+
+	open_probe(w, &first);
+	fd = mt_poller_park(w->poller, &first.item, MT_POLL_HUP);
+	(void)close(first.peer);
+	mt_poller_close_fd(w->poller, fd);
+	open_probe(w, &second);
+	assert_true(second.item.fd == fd || second.peer == fd);
+	turn(w);
+	assert_int_equal(second.events, MT_POLL_OUT);
+	mt_poller_close(w->poller, &second.item);
+	(void)close(second.peer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -259,6 +344,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_poller_defer_runs_next_turn, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_poller_defer_removed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_poller_park_keeps_events, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_poller_park_within_batch, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_poller_close_fd_forgets, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
