@@ -13,12 +13,16 @@ static bool has_socket(const struct mt_relay_session *s)
 	return s->v4.open || s->v6.open;
 }
 
+/* Answers that come while the worker does something else; costs nothing while there are none. */
+#define RECEIVE_BUFFER (1024 * 1024)
+
 /* ---- sockets ---- */
 
 static int ensure_socket(struct mt_relay_session *session, int family, struct mt_relay_socket **out)
 {
 	struct mt_relay_socket *s = family == AF_INET ? &session->v4 : &session->v6;
 	struct mt_env *env = session->relay->env;
+	const int buffer = RECEIVE_BUFFER;
 	const int on = 1;
 	int fd;
 	int rv;
@@ -41,6 +45,8 @@ static int ensure_socket(struct mt_relay_session *session, int family, struct mt
 		(void)close(fd); /* nothing was sent yet */
 		return rv;
 	}
+	/* The system may give less: a burst then loses more. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
 	rv = mt_poller_add(env->poller, &s->item, fd, mt_relay_on_ready);
 	if (rv < 0) {
 		(void)close(fd); /* likewise */

@@ -3,12 +3,13 @@
 import contextlib
 import os
 import re
+import signal
 import socket
 import struct
 import time
 
 import socks
-from harness import SLOW, TIMEOUT, Server, wait_until
+from harness import SLOW, TIMEOUT, Server, Skip, wait_until
 from targets import UdpTarget
 from test_protocol import datagram, hexed, interop, one
 
@@ -335,3 +336,24 @@ def test_bursts_over_tls():
                         sock.sendto(data, address)
                     assert {sock.recv(65536) for _ in sent} == sent
         assert server.process.alive()
+
+
+def test_burst_of_answers():
+    """Two hundred answers at once while the server is held up: the sockets towards targets keep them
+    until it goes on."""
+    with open("/proc/sys/net/core/rmem_max", encoding="ascii") as file:
+        if int(file.read()) < 1 << 20:
+            raise Skip("net.core.rmem_max allows no larger buffers")
+    with Server() as server, UdpTarget() as target:
+        client = server.client()
+        with socks.Association(client.port) as association:
+            association.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            association.exchange(b"first", "127.0.0.1", target.port)
+            server.process.signal(signal.SIGSTOP)
+            try:
+                for i in range(200):
+                    target.socket.sendto(struct.pack(">I", i) * 250, target.sources[0])
+            finally:
+                server.process.signal(signal.SIGCONT)
+            got = [association.receive()[0] for _ in range(200)]
+            assert sorted(got) == [struct.pack(">I", i) * 250 for i in range(200)]
