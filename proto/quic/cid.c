@@ -7,11 +7,18 @@
 #include <string.h>
 
 #define BUCKETS_MIN 1024u
+#define MOVES       4u /* old buckets for each new id: done long before the next growth */
 
+/* While it grows there are two arrays, and each new id takes a few of the old buckets along: nobody
+ * waits until all ids have moved. An id whose old bucket is not yet moved stands there.
+ */
 struct mt_cid_table {
 	struct mt_mem *mem;
 	struct mt_cid **buckets;
 	size_t bucket_count; /* a power of two */
+	struct mt_cid **old; /* NULL: all moved */
+	size_t old_count;    /* half of bucket_count */
+	size_t moved;        /* old buckets that are empty by now, from the first on */
 	size_t count;
 	struct mt_cid *last; /* found last: packets come in trains */
 	uint64_t k0;
@@ -77,6 +84,7 @@ void mt_cid_table_free(struct mt_cid_table *t)
 		return;
 	}
 	assert(t->count == 0);
+	free(t->old);
 	free(t->buckets);
 	free(t);
 }
@@ -88,32 +96,47 @@ static bool is_id(const struct mt_cid *id, const uint8_t *data, size_t len)
 
 static struct mt_cid **find_slot(const struct mt_cid_table *t, const uint8_t *data, size_t len)
 {
-	struct mt_cid **slot = &t->buckets[hash_id(t, data, len) & (t->bucket_count - 1)];
+	uint64_t hash = hash_id(t, data, len);
+	struct mt_cid **slot = &t->buckets[hash & (t->bucket_count - 1)];
 
+	if (t->old && (hash & (t->old_count - 1)) >= t->moved) {
+		slot = &t->old[hash & (t->old_count - 1)];
+	}
 	while (*slot && !is_id(*slot, data, len)) {
 		slot = &(*slot)->next_in_bucket;
 	}
 	return slot;
 }
 
+static void move_some(struct mt_cid_table *t)
+{
+	struct mt_cid *id, *next, **slot;
+
+	for (unsigned i = 0; i < MOVES && t->old; i++) {
+		for (id = t->old[t->moved]; id; id = next) {
+			next = id->next_in_bucket;
+			slot = &t->buckets[hash_id(t, id->data, id->len) & (t->bucket_count - 1)];
+			id->next_in_bucket = *slot;
+			*slot = id;
+		}
+		if (++t->moved == t->old_count) {
+			free(t->old);
+			t->old = NULL;
+		}
+	}
+}
+
 static void grow(struct mt_cid_table *t)
 {
 	size_t bigger = t->bucket_count * 2;
 	struct mt_cid **buckets = calloc(bigger, sizeof(struct mt_cid *));
-	struct mt_cid *id, *next, **slot;
 
 	if (!buckets) {
 		return; /* longer chains are still correct */
 	}
-	for (size_t i = 0; i < t->bucket_count; i++) {
-		for (id = t->buckets[i]; id; id = next) {
-			next = id->next_in_bucket;
-			slot = &buckets[hash_id(t, id->data, id->len) & (bigger - 1)];
-			id->next_in_bucket = *slot;
-			*slot = id;
-		}
-	}
-	free(t->buckets);
+	t->old = t->buckets;
+	t->old_count = t->bucket_count;
+	t->moved = 0;
 	t->buckets = buckets;
 	t->bucket_count = bigger;
 }
@@ -125,7 +148,8 @@ int mt_cid_add(struct mt_cid_table *t, struct mt_cid_owner *owner, const uint8_t
 	if (len > NGTCP2_MAX_CIDLEN) {
 		return MT_E_TOO_LONG;
 	}
-	if (t->count >= t->bucket_count) {
+	move_some(t);
+	if (t->count >= t->bucket_count && !t->old) {
 		grow(t);
 	}
 	slot = find_slot(t, data, len);

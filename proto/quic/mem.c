@@ -259,17 +259,38 @@ static void *take_block(struct mt_mem *mem, unsigned class, struct slab **home)
 	return block;
 }
 
-/* An empty slab serves another class, or goes back to the system. */
-static void retire(struct mt_mem *mem, struct slab *slab)
+static void unmap_slab(struct mt_mem *mem, struct slab *slab)
 {
-	TAILQ_REMOVE(&mem->with_room[slab->class], slab, of_class);
-	if (mem->spare_bytes < SPARE_MIN || mem->spare_bytes < mem->used / SPARE_SHARE) {
-		TAILQ_INSERT_HEAD(&mem->spare, slab, of_class);
-		mem->spare_bytes += SLAB_BYTES;
-		return;
-	}
 	mem->held -= SLAB_BYTES;
 	(void)munmap(slab, SLAB_BYTES); /* our own mapping: cannot fail */
+}
+
+static bool is_spare_enough(const struct mt_mem *mem)
+{
+	return mem->spare_bytes >= SPARE_MIN && mem->spare_bytes >= mem->used / SPARE_SHARE;
+}
+
+/* An empty slab serves another class, or goes back to the system. So do spare ones when less is in
+ * use than when they were kept.
+ */
+static void retire(struct mt_mem *mem, struct slab *slab)
+{
+	struct slab *oldest;
+
+	TAILQ_REMOVE(&mem->with_room[slab->class], slab, of_class);
+	if (is_spare_enough(mem)) {
+		unmap_slab(mem, slab);
+	} else {
+		TAILQ_INSERT_HEAD(&mem->spare, slab, of_class);
+		mem->spare_bytes += SLAB_BYTES;
+	}
+	oldest = TAILQ_LAST(&mem->spare, slab_list);
+	if (oldest && mem->spare_bytes - SLAB_BYTES >= SPARE_MIN &&
+		mem->spare_bytes - SLAB_BYTES >= mem->used / SPARE_SHARE) {
+		TAILQ_REMOVE(&mem->spare, oldest, of_class);
+		mem->spare_bytes -= SLAB_BYTES;
+		unmap_slab(mem, oldest);
+	}
 }
 
 static void give_block(struct mt_mem *mem, struct slab *slab, void *block)

@@ -88,12 +88,43 @@ static void test_many_ids(void **state)
 	mt_mem_free(mem);
 }
 
+/* At every moment of an enlargement each id is found, and can be taken out. */
+static void test_ids_while_growing(void **state)
+{
+	struct mt_mem *mem = mt_mem_new();
+	struct mt_cid_table *t = mt_cid_table_new(mem, key);
+	struct mt_cid_owner owner = {0};
+	uint8_t id[10];
+
+	(void)state;
+	for (unsigned i = 0; i < 5000; i++) {
+		id_of(id, i);
+		assert_int_equal(mt_cid_add(t, &owner, id, sizeof(id)), 0);
+		assert_int_equal(mt_cid_add(t, &owner, id, sizeof(id)), MT_E_EXISTS);
+		for (unsigned k = i % 7; k <= i; k += 7) {
+			id_of(id, k);
+			assert_true((mt_cid_find(t, id, sizeof(id)) != NULL) ==
+				    (k % 5 != 0 || k + 700 >= i));
+		}
+		if (i >= 700 && (i - 700) % 5 == 0) {
+			id_of(id, i - 700);
+			mt_cid_remove(t, &owner, id, sizeof(id));
+			assert_null(mt_cid_find(t, id, sizeof(id)));
+		}
+	}
+	mt_cid_remove_all(t, &owner);
+	assert_int_equal(mt_cid_count(t), 0);
+	mt_cid_table_free(t);
+	mt_mem_free(mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_add_find_remove),
 		cmocka_unit_test(test_overlong_id),
 		cmocka_unit_test(test_many_ids),
+		cmocka_unit_test(test_ids_while_growing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

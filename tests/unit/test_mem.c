@@ -92,6 +92,29 @@ static void test_release_gives_back(void **state)
 	mt_mem_free(mem);
 }
 
+/* What is kept spare follows what is in use, also when it goes down slowly. */
+static void test_release_spare_follows(void **state)
+{
+	struct mt_mem *mem = mt_mem_new();
+	static void *blocks[120000];
+	size_t used;
+
+	(void)state;
+	for (size_t i = 0; i < 120000; i++) {
+		blocks[i] = mt_mem_alloc(mem, 2000);
+		assert_non_null(blocks[i]);
+	}
+	for (size_t i = 0; i < 120000; i++) {
+		mt_mem_release(mem, blocks[i]);
+		used = mt_mem_used(mem);
+		if (i % 1000 == 0) {
+			assert_true(mt_mem_held(mem) <= used + used / 4 + (6u << 20));
+		}
+	}
+	assert_true(mt_mem_held(mem) <= 5u << 20);
+	mt_mem_free(mem);
+}
+
 static void test_ngtcp2_interface(void **state)
 {
 	struct mt_mem *mem = mt_mem_new();
@@ -133,6 +156,7 @@ int main(void)
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_steady_state),
 		cmocka_unit_test(test_release_gives_back),
+		cmocka_unit_test(test_release_spare_follows),
 		cmocka_unit_test(test_ngtcp2_interface),
 	};
 
