@@ -119,7 +119,7 @@ PROGRAMS := $(BUILD)/mytunneld $(BUILD)/mytunnelctl $(BUILD)/mytunnel
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all bench bench-compare bench-rules bench-table browser check clean deb demo deps dist \
+.PHONY: all bench bench-compare bench-hold bench-rules bench-table browser check clean deb demo deps dist \
 	format fuzz help install integration lint rpm sim test test-crash test-fresh test-full \
 	test-packages test-programs test-rpm test-service test-vm tsan uninstall unit unit-threaded FORCE
 
@@ -235,6 +235,13 @@ bench-compare:
 bench-table:
 	$(Q)MYTUNNEL_BUILD=$(BUILD) $(PYTHON) tests/bench/document.py '$(A)'
 
+## bench-hold  memory and cost of many connections: HOLD=1,100,1000,10000 of them, a storm of HOLD_STORM=2000
+HOLD       ?= 1,100,1000,10000
+HOLD_STORM ?= 2000
+bench-hold: all $(BUILD)/bench/holder
+	$(Q)MYTUNNEL_BUILD=$(BUILD) $(PYTHON) tests/bench/hold.py --counts $(HOLD) --storm $(HOLD_STORM) \
+		--out $(BUILD)/bench
+
 ## bench-rules  what a decision of the access rules costs (the other benchmarks: docs/performance.md)
 bench-rules: $(BUILD)/bench/rules
 	$(Q)$<
@@ -283,7 +290,8 @@ $(COUNT_MALLOC): tests/preload/count_malloc.c $(BUILD)/flags
 	$(Q)$(CC) $(filter-out -fPIE $(SANITIZE_FLAGS),$(ALL_CFLAGS)) -fPIC -shared -o $@ $<
 
 ## integration  run the real programs: traffic, faults, bad input (MYTUNNEL_TESTS=name: some of them)
-integration: all $(INTEROP) $(COUNT_MALLOC) $(BUILD)/bench/load $(BUILD)/bench/handshakes
+integration: all $(INTEROP) $(COUNT_MALLOC) $(BUILD)/bench/load $(BUILD)/bench/handshakes \
+		$(BUILD)/bench/holder
 	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) MYTUNNEL_JOBS=$(MYTUNNEL_JOBS) \
 		$(PYTHON) tests/integration/run.py $(MYTUNNEL_TESTS)
 

@@ -59,6 +59,7 @@ struct mt_appliance {
 	struct mt_hosts_watch watch;
 
 	struct mt_worker_counters *counters; /* MT_WORKERS_MAX of them */
+	mt_counter places;                   /* taken of quic.max_connections */
 	struct mt_worker *workers[MT_WORKERS_MAX];
 	unsigned worker_count; /* 0 while degraded */
 	struct mt_inbox inbox;

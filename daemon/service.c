@@ -81,6 +81,7 @@ static int start_workers(struct mt_appliance *a, struct mt_listen *listen)
 			.listeners = ids,
 			.socket_count = listen->addr_count,
 			.counters = &a->counters[made],
+			.places = &a->places,
 			.qlogs = &a->qlogs,
 			.events = {.on_drained = on_worker_drained,
 				.on_event = on_worker_event,

@@ -146,6 +146,7 @@ static int open_driver(struct mt_worker *w, const struct mt_worker_config *confi
 	struct mt_endpoint_config endpoint = {
 		.mem = w->env.mem,
 		.counters = &w->env.counters->quic,
+		.places = config->places,
 		.worker = (uint8_t)config->index,
 		.worker_count = (uint8_t)config->count,
 		.tag = config->tag,

@@ -40,7 +40,8 @@ struct mt_worker_config {
 	const unsigned *listeners;           /* by which each socket is known later */
 	size_t socket_count;
 	struct mt_worker_counters *counters; /* borrowed, outlives the worker */
-	struct mt_qlogs *qlogs;              /* the same */
+	mt_counter *places;     /* see struct mt_endpoint_config; borrowed, outlives the workers */
+	struct mt_qlogs *qlogs; /* the same */
 	struct mt_worker_events events;
 };
 

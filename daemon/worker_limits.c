@@ -17,8 +17,7 @@ void mt_worker_limits(
 	const char *cc = mt_settings_text(settings, MT_SET_QUIC_CONGESTION_CONTROL);
 
 	*out = (struct mt_endpoint_limits){
-		.max_connections =
-			share(mt_settings_int(settings, MT_SET_QUIC_MAX_CONNECTIONS), count),
+		.max_connections = (uint64_t)mt_settings_int(settings, MT_SET_QUIC_MAX_CONNECTIONS),
 		.max_streams =
 			(uint64_t)mt_settings_int(settings, MT_SET_QUIC_MAX_STREAMS_PER_CONN),
 		.idle_timeout_ns =

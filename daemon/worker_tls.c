@@ -53,7 +53,8 @@ void mt_worker_set_tls_limits(struct mt_worker *w)
 
 	mt_worker_limits(&quic, w->env.snapshot, w->count);
 	limits = (struct mt_tls_limits){
-		.max_connections = quic.max_connections,
+		/* Each worker has its part of them, rounded up. */
+		.max_connections = (quic.max_connections + w->count - 1) / w->count,
 		.max_new_per_sec = quic.max_new_per_sec,
 		.max_streams = (unsigned)quic.max_streams,
 	};

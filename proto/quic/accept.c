@@ -257,7 +257,8 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 			"the server is out of memory, try again later");
 		return;
 	}
-	if (ep->count >= limits->max_connections) {
+	if ((ep->cfg.places ? mt_counter_get(ep->cfg.places) : ep->count) >=
+		limits->max_connections) {
 		refuse(ep, path, hd, &counters->refused_full,
 			"the server is full, try again later");
 		return;

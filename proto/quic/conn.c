@@ -15,10 +15,6 @@
 #define WRITTEN_OFF_MAX 1000u
 
 #define CLOSE_PTOS 3u
-#define COARSE_NS  1000000u
-#define GATHER_NS  8000000u
-/* max_ack_delay, which both ends leave at its default. */
-#define ACK_DELAY_NS 25000000u
 
 const char *mt_cc_text(enum mt_cc cc)
 {
@@ -39,11 +35,6 @@ void mt_conn_tell_refused(struct mt_conn *c, const uint8_t *fingerprint)
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
-}
-
-static uint64_t round_up(uint64_t at_ns, uint64_t step_ns)
-{
-	return (at_ns + step_ns - 1) / step_ns * step_ns;
 }
 
 void mt_conn_drop_tls(struct mt_conn *c)
@@ -108,47 +99,6 @@ void mt_conn_raise(struct mt_conn *c, unsigned events)
 	if (!c->is_ready && !c->ended) {
 		c->is_ready = true;
 		TAILQ_INSERT_TAIL(&c->ep->ready, c, ready);
-	}
-}
-
-/* With nothing to send, what is due next is an acknowledgement, a keep-alive or a loss timer: none
- * needs more than a millisecond's precision, and in the same millisecond an answer may take the
- * acknowledgement along, and other connections' packets the same system call. A server holds many
- * connections without a stream, whose answers to keep-alives are mostly all that it sends: those
- * gather for longer, as long as no acknowledgement is late by that (RFC 9000, section 13.2.1).
- */
-static uint64_t next_expiry(struct mt_conn *c)
-{
-	bool idle = c->established && !mt_conn_has_sendable(c) && !c->dgram_head;
-	uint64_t at_ns = idle ? ngtcp2_conn_get_expiry(c->qc) : 0, gathered_ns;
-
-	/* From now on the expiry is also when the pacer lets the next packet go: nobody waits for
-	 * that but those who have one. What waits from before is in the expiry already.
-	 */
-	ngtcp2_conn_update_pkt_tx_time(c->qc, c->ep->now_ns);
-	if (!idle) {
-		return ngtcp2_conn_get_expiry(c->qc);
-	}
-	if (at_ns > UINT64_MAX - GATHER_NS) {
-		return at_ns;
-	}
-	gathered_ns = round_up(at_ns, GATHER_NS);
-	if (c->server && c->stream_count == 0 &&
-		(gathered_ns <= c->ep->now_ns + ACK_DELAY_NS ||
-			at_ns > c->ep->now_ns + ACK_DELAY_NS)) {
-		return gathered_ns;
-	}
-	return round_up(at_ns, COARSE_NS);
-}
-
-void mt_conn_rearm(struct mt_conn *c)
-{
-	if (c->ended) {
-		return;
-	}
-	if (mt_expiry_set(&c->ep->expiries, &c->expiry, next_expiry(c)) != 0) {
-		/* No room in the queue: without a timer the connection would hang, so it goes. */
-		mt_conn_fail(c, NGTCP2_ERR_NOMEM);
 	}
 }
 
@@ -230,6 +180,10 @@ void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len
 	}
 	TAILQ_REMOVE(&ep->all, c, all);
 	ep->count--;
+	if (c->server && ep->cfg.places) {
+		(void)atomic_fetch_sub_explicit(
+			ep->cfg.places, 1, memory_order_relaxed); /* gives the old value */
+	}
 	if (c->established) {
 		mt_count(&ep->cfg.counters->connections_active, (uint64_t)-1);
 	} else {

@@ -214,6 +214,10 @@ int mt_conn_new(struct mt_endpoint *ep, const struct mt_conn_new *how, struct mt
 	if (c->server) {
 		TAILQ_INSERT_TAIL(&ep->opening, c, opening);
 		ep->half_open++;
+		if (ep->cfg.places) {
+			(void)atomic_fetch_add_explicit(
+				ep->cfg.places, 1, memory_order_relaxed); /* gives the old value */
+		}
 		atomic_store_explicit(&ep->cfg.counters->connections_half_open, ep->half_open,
 			memory_order_relaxed);
 	}

@@ -96,7 +96,7 @@ struct mt_endpoint_events {
 
 /* What can be changed while running; it holds for new connections, the caps at once. */
 struct mt_endpoint_limits {
-	uint64_t max_connections; /* of this endpoint */
+	uint64_t max_connections; /* of this endpoint, or of all that share `places` */
 	uint64_t max_streams;     /* bidirectional, a connection */
 	uint64_t idle_timeout_ns;
 	uint64_t max_stream_window; /* bytes */
@@ -110,6 +110,10 @@ struct mt_endpoint_limits {
 struct mt_endpoint_config {
 	struct mt_mem *mem;                /* borrowed */
 	struct mt_quic_counters *counters; /* borrowed */
+	/* How many connections there are of all endpoints that share limits.max_connections;
+	 * written by each of them. Borrowed, outlives them; NULL: nobody shares. Two that accept at
+	 * the same moment may pass the limit by one. */
+	mt_counter *places;
 	struct mt_endpoint_events events;
 	struct mt_endpoint_limits limits;
 	struct mt_tx tx;

@@ -18,11 +18,18 @@
 #define WATCHED 0
 #endif
 
-#define GRAIN       16u
-#define CLASS_MAX   4096u /* larger blocks go to the heap: they are few and long-lived */
+#define GRAIN 16u
+#define CLASS_MAX                                                                                  \
+	12288u /* ngtcp2's connection is the largest; others go to the heap, being few             \
+		*/
 #define CLASSES     (CLASS_MAX / GRAIN + 1)
 #define CHUNK_CLASS (CLASSES - 1)
 #define SLAB_BYTES  (256u * 1024)
+/* Of a class with so much in use the further slabs are as large as a page of the larger kind: what
+ * many connections need lies scattered, and half of the time to reach it is for finding the page.
+ */
+#define LARGE_BYTES (2u * 1024 * 1024)
+#define LARGE_FROM  (16u * 1024 * 1024)
 /* Empty slabs are kept up to an eighth of what is in use, and so many bytes always: traffic that
  * swells and ebbs away asks the system for nothing. */
 #define SPARE_MIN   (4u * 1024 * 1024)
@@ -48,6 +55,7 @@ struct slab {
 	struct free_block *free;
 	uint8_t *carve;
 	uint8_t *end;
+	size_t bytes; /* SLAB_BYTES or LARGE_BYTES */
 	unsigned class;
 	unsigned used;
 	alignas(GRAIN) uint8_t data[];
@@ -55,7 +63,8 @@ struct slab {
 
 struct mt_mem {
 	struct slab_list with_room[CLASSES];
-	struct slab_list spare; /* empty, of no class */
+	size_t class_bytes[CLASSES]; /* of its slabs */
+	struct slab_list spare;      /* empty, of no class */
 	struct slab_list full;
 	size_t spare_bytes;
 	size_t held;
@@ -138,7 +147,7 @@ static void free_slabs(struct slab_list *list)
 
 	while ((slab = TAILQ_FIRST(list))) {
 		TAILQ_REMOVE(list, slab, of_class);
-		(void)munmap(slab, SLAB_BYTES); /* our own mapping: cannot fail */
+		(void)munmap(slab, slab->bytes); /* our own mapping: cannot fail */
 	}
 }
 
@@ -201,28 +210,66 @@ static size_t block_bytes(unsigned class)
 				    : sizeof(struct header) + (class + 1) * GRAIN;
 }
 
+static void *map(size_t len)
+{
+	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+static struct slab *map_large(void)
+{
+	uint8_t *at = map(2 * (size_t)LARGE_BYTES), *begin;
+	size_t before;
+
+	if (!at) {
+		return NULL;
+	}
+	before = -(uintptr_t)at & (LARGE_BYTES - 1);
+	begin = at + before;
+	/* Our own mapping: cannot fail. A system without large pages gives small ones. */
+	if (before > 0) {
+		(void)munmap(at, before);
+	}
+	(void)munmap(begin + LARGE_BYTES, LARGE_BYTES - before);
+	(void)madvise(begin, LARGE_BYTES, MADV_HUGEPAGE);
+	return (struct slab *)begin;
+}
+
+static struct slab *take_spare(struct mt_mem *mem, size_t bytes)
+{
+	struct slab *slab;
+
+	TAILQ_FOREACH(slab, &mem->spare, of_class)
+	{
+		if (slab->bytes == bytes) {
+			TAILQ_REMOVE(&mem->spare, slab, of_class);
+			mem->spare_bytes -= bytes;
+			return slab;
+		}
+	}
+	return NULL;
+}
+
 static struct slab *new_slab(struct mt_mem *mem, unsigned class)
 {
-	struct slab *slab = TAILQ_FIRST(&mem->spare);
-	void *map;
+	size_t bytes = mem->class_bytes[class] >= LARGE_FROM ? LARGE_BYTES : SLAB_BYTES;
+	struct slab *slab = take_spare(mem, bytes);
 
-	if (slab) {
-		TAILQ_REMOVE(&mem->spare, slab, of_class);
-		mem->spare_bytes -= SLAB_BYTES;
-	} else {
-		map = mmap(NULL, SLAB_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			-1, 0);
-		if (map == MAP_FAILED) {
+	if (!slab) {
+		slab = bytes == LARGE_BYTES ? map_large() : map(bytes);
+		if (!slab) {
 			return NULL;
 		}
-		slab = map;
-		mem->held += SLAB_BYTES;
+		slab->bytes = bytes;
+		mem->held += bytes;
 	}
+	mem->class_bytes[class] += bytes;
 	slab->class = class;
 	slab->used = 0;
 	slab->free = NULL;
 	slab->carve = slab->data;
-	slab->end = (uint8_t *)slab + SLAB_BYTES;
+	slab->end = (uint8_t *)slab + bytes;
 	TAILQ_INSERT_HEAD(&mem->with_room[class], slab, of_class);
 	return slab;
 }
@@ -259,37 +306,26 @@ static void *take_block(struct mt_mem *mem, unsigned class, struct slab **home)
 	return block;
 }
 
-static void unmap_slab(struct mt_mem *mem, struct slab *slab)
+static bool is_enough(const struct mt_mem *mem, size_t spare_bytes)
 {
-	mem->held -= SLAB_BYTES;
-	(void)munmap(slab, SLAB_BYTES); /* our own mapping: cannot fail */
+	return spare_bytes >= SPARE_MIN && spare_bytes >= mem->used / SPARE_SHARE;
 }
 
-static bool is_spare_enough(const struct mt_mem *mem)
-{
-	return mem->spare_bytes >= SPARE_MIN && mem->spare_bytes >= mem->used / SPARE_SHARE;
-}
-
-/* An empty slab serves another class, or goes back to the system. So do spare ones when less is in
- * use than when they were kept.
+/* An empty slab serves another class, or goes back to the system. So do those that were kept spare
+ * when more was in use, the oldest first.
  */
 static void retire(struct mt_mem *mem, struct slab *slab)
 {
-	struct slab *oldest;
-
 	TAILQ_REMOVE(&mem->with_room[slab->class], slab, of_class);
-	if (is_spare_enough(mem)) {
-		unmap_slab(mem, slab);
-	} else {
-		TAILQ_INSERT_HEAD(&mem->spare, slab, of_class);
-		mem->spare_bytes += SLAB_BYTES;
-	}
-	oldest = TAILQ_LAST(&mem->spare, slab_list);
-	if (oldest && mem->spare_bytes - SLAB_BYTES >= SPARE_MIN &&
-		mem->spare_bytes - SLAB_BYTES >= mem->used / SPARE_SHARE) {
-		TAILQ_REMOVE(&mem->spare, oldest, of_class);
-		mem->spare_bytes -= SLAB_BYTES;
-		unmap_slab(mem, oldest);
+	mem->class_bytes[slab->class] -= slab->bytes;
+	TAILQ_INSERT_HEAD(&mem->spare, slab, of_class);
+	mem->spare_bytes += slab->bytes;
+	while ((slab = TAILQ_LAST(&mem->spare, slab_list)) &&
+		is_enough(mem, mem->spare_bytes - slab->bytes)) {
+		TAILQ_REMOVE(&mem->spare, slab, of_class);
+		mem->spare_bytes -= slab->bytes;
+		mem->held -= slab->bytes;
+		(void)munmap(slab, slab->bytes); /* our own mapping: cannot fail */
 	}
 }
 

@@ -5,35 +5,38 @@
  * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
  * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c proto/wire/profile.c
  * proto/wire/request.c tests/bench/lib/watch.c tests/bench/lib/holder_probe.c
- * proto/quic/order.c
+ * tests/bench/lib/holder_options.c proto/quic/order.c
  */
 /* Many real clients in one process: tens of thousands of connections with client certificates over
  * a few sockets, for what a server needs to hold them. Prints a line of JSON for each step:
  *
  *   start     the server before anybody came
  *   probe     new tunnels on one connection, one after the other
- *   connect   all connections established, or refused
- *   hold      keep-alives and nothing else
+ *   connect   so many connections established; why others were refused
+ *   hold      keep-alives, evenly spread, and nothing else
+ *   probe     the same as above beside all of them; these three for each number of connections
  *   tunnels   each connection has carried one small tunnel
- *   probe     the same as above beside all of them
+ *   wait      with --wait
  *   leave     all of them gone again
  */
 #include "tests/bench/lib/holder.h"
+#include "tests/bench/lib/holder_options.h"
 
 #include "proto/quic/identity.h"
 #include "proto/wire/profile.h"
 #include "proto/wire/request.h"
 
 #include <errno.h>
-#include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define SECOND_NS   1000000000ull
-#define SOCKETS_MAX 16
-#define REASONS_MAX 8
+#define SECOND_NS     1000000000ull
+#define REASONS_MAX   8
+#define STARTS_A_TURN 50u   /* so that those who came before are served between */
+#define CONNECTING_S  45u   /* between keep-alives until all are there */
+#define HOLD_MIN      1000u /* fewer tell nothing about keep-alives */
 
 struct held {
 	struct holder *holder;
@@ -43,41 +46,31 @@ struct held {
 	bool carried;
 };
 
-struct options {
-	unsigned count;
-	unsigned at_once;
-	unsigned sockets;
-	unsigned keep_alive_s;
-	unsigned hold_s;
-	unsigned probe_s;
-	unsigned settle_s;
-	unsigned limit_s;
-	bool tunnels;
-	pid_t pid;
-	struct mt_addr target;
-	bool has_target;
-	const char *profile;
-};
-
 struct reason {
 	char text[128];
 	unsigned count;
 };
 
 struct holder {
-	struct options o;
+	struct holder_options o;
 	struct bench_side side;
 	struct mt_tls_client *tls;
 	struct mt_addr server;
-	struct mt_udp_socket *sockets[SOCKETS_MAX];
+	struct mt_udp_socket *sockets[HOLDER_SOCKETS_MAX];
 	struct held *held;
+	unsigned target;  /* how many are to be held by now */
 	unsigned started; /* index of the next one to start */
+	unsigned again;   /* where to look for one that was refused */
 	unsigned opening;
 	unsigned up;
 	unsigned carried;
 	unsigned carrying;
 	unsigned next_carry;
+	unsigned spread; /* so many send their keep-alives in turn */
+	uint64_t spread_since_ns;
+	double idle_cpu; /* of the server for each second of the last hold */
 	bool leaving;
+	bool told;
 	struct reason reasons[REASONS_MAX];
 	unsigned refusals;
 	uv_timer_t timer;
@@ -123,19 +116,33 @@ static void start_one(struct holder *h, struct held *c)
 	h->opening++;
 }
 
+/* The next one that was refused and may try again, or NULL. */
+static struct held *next_again(struct holder *h, uint64_t now)
+{
+	for (unsigned i = 0; i < h->started; i++) {
+		struct held *c = &h->held[h->again];
+
+		h->again = (h->again + 1) % h->started;
+		if (c->conn == NULL && c->again_ns != 0 && c->again_ns <= now) {
+			return c;
+		}
+	}
+	return NULL;
+}
+
 static void start_more(struct holder *h)
 {
 	uint64_t now = mt_driver_now_ns(h->side.driver);
+	unsigned budget = STARTS_A_TURN;
+	struct held *c;
 
-	for (; h->opening < h->o.at_once && h->started < h->o.count; h->started++) {
-		start_one(h, &h->held[h->started]);
+	for (; h->opening < h->o.at_once && h->started < h->target && budget > 0; budget--) {
+		start_one(h, &h->held[h->started++]);
 	}
-	for (unsigned i = 0; h->refusals > 0 && i < h->started && h->opening < h->o.at_once; i++) {
-		struct held *c = &h->held[i];
-
-		if (c->conn == NULL && c->again_ns != 0 && c->again_ns <= now) {
-			start_one(h, c);
-		}
+	while (h->up + h->opening < h->started && h->opening < h->o.at_once && budget > 0 &&
+		(c = next_again(h, now)) != NULL) {
+		start_one(h, c);
+		budget--;
 	}
 }
 
@@ -151,7 +158,7 @@ static void on_established(void *user, struct mt_conn *conn)
 	c->up = true;
 	h->opening--;
 	h->up++;
-	mt_conn_set_keep_alive(conn, h->o.keep_alive_s * SECOND_NS);
+	mt_conn_set_keep_alive(conn, CONNECTING_S * SECOND_NS);
 	start_more(h);
 }
 
@@ -198,7 +205,7 @@ static void on_carried(void *user, double ms)
 
 static void carry_more(struct holder *h)
 {
-	while (h->carrying < h->o.at_once && h->next_carry < h->o.count) {
+	while (h->carrying < h->o.at_once && h->next_carry < h->target) {
 		struct held *c = &h->held[h->next_carry++];
 
 		if (c->up) {
@@ -210,15 +217,35 @@ static void carry_more(struct holder *h)
 
 /* ---- steps ---- */
 
+/* Each sends its first keep-alive in its turn, so that they come evenly from then on. */
+static void spread_keep_alives(struct holder *h)
+{
+	uint64_t passed = mt_driver_now_ns(h->side.driver) - h->spread_since_ns;
+	uint64_t due = h->started * passed / (h->o.keep_alive_s * SECOND_NS);
+
+	for (; h->spread < h->started && h->spread < due; h->spread++) {
+		struct held *c = &h->held[h->spread];
+
+		if (c->up) {
+			mt_conn_set_keep_alive(c->conn, h->o.keep_alive_s * SECOND_NS);
+		}
+	}
+}
+
 static void on_timer(uv_timer_t *timer)
 {
-	start_more(timer->data);
+	struct holder *h = timer->data;
+
+	start_more(h);
+	if (h->spread_since_ns != 0) {
+		spread_keep_alives(h);
+	}
 }
 
 static void progress(struct holder *h, const char *what)
 {
 	fprintf(stderr, "\r%-8s %7u of %u up, %u under way, %u refused, %u carried   ", what, h->up,
-		h->o.count, h->opening, h->refusals, h->carried);
+		h->target, h->opening, h->refusals, h->carried);
 }
 
 /* Runs the loop until `done`, at most `limit_s`; whether it was done. */
@@ -250,12 +277,17 @@ static bool never(struct holder *h)
 
 static bool all_up(struct holder *h)
 {
-	return h->up == h->o.count;
+	return h->up == h->target;
 }
 
 static bool all_carried(struct holder *h)
 {
-	return h->carrying == 0 && h->next_carry == h->o.count;
+	return h->carrying == 0 && h->next_carry == h->target;
+}
+
+static bool all_spread(struct holder *h)
+{
+	return h->spread == h->started;
 }
 
 static bool all_gone(struct holder *h)
@@ -281,10 +313,15 @@ static void say_step(struct holder *h, const char *step, const struct bench_usag
 	struct bench_usage now = bench_usage(h->o.pid);
 
 	printf("{\"step\":\"%s\",\"connections\":%u,\"seconds\":%.2f,\"server_rss_kib\":%llu,"
-	       "\"rss_per_connection_bytes\":%.0f,\"server_cpu_s\":%.3f,\"refused\":%u}\n",
+	       "\"rss_per_connection_bytes\":%.0f,\"server_cpu_s\":%.3f,\"refused\":%u,\"reasons\":"
+	       "{",
 		step, h->up, seconds, (unsigned long long)(now.rss_bytes / 1024),
 		per((double)now.rss_bytes - (double)base->rss_bytes, h->up),
 		now.cpu_s - before->cpu_s, h->refusals);
+	for (size_t i = 0; i < REASONS_MAX && h->reasons[i].count > 0; i++) {
+		printf("%s\"%s\":%u", i > 0 ? "," : "", h->reasons[i].text, h->reasons[i].count);
+	}
+	puts("}}");
 	fflush(stdout);
 }
 
@@ -293,13 +330,18 @@ static void step_hold(struct holder *h, const struct bench_usage *base)
 	struct bench_usage before, after;
 	double exchanges;
 
-	if (h->o.hold_s == 0) {
+	if (h->o.hold_s == 0 || h->up < HOLD_MIN) {
 		return;
 	}
+	h->spread = 0;
+	h->spread_since_ns = mt_driver_now_ns(h->side.driver);
+	(void)run_until(h, "spread", all_spread, 2 * h->o.keep_alive_s); /* the hold tells */
+	h->spread_since_ns = 0;
 	before = bench_usage(h->o.pid);
 	wait_s(h, "hold", h->o.hold_s);
 	after = bench_usage(h->o.pid);
 	exchanges = (double)h->up * h->o.hold_s / h->o.keep_alive_s;
+	h->idle_cpu = (after.cpu_s - before.cpu_s) / h->o.hold_s;
 	printf("{\"step\":\"hold\",\"connections\":%u,\"seconds\":%u,\"server_rss_kib\":%llu,"
 	       "\"rss_per_connection_bytes\":%.0f,\"server_cpu_s\":%.3f,"
 	       "\"cpu_us_per_keep_alive\":%.2f}\n",
@@ -312,7 +354,7 @@ static void step_hold(struct holder *h, const struct bench_usage *base)
 static void step_probe(struct holder *h)
 {
 	if (h->o.has_target && h->o.probe_s > 0) {
-		bench_probe(&h->side, &h->o.target, h->o.probe_s, h->o.pid, h->up);
+		bench_probe(&h->side, &h->o.target, h->o.probe_s, h->o.pid, h->up, h->idle_cpu);
 	}
 }
 
@@ -320,7 +362,7 @@ static void leave(struct holder *h)
 {
 	h->leaving = true;
 	(void)uv_timer_stop(&h->timer); /* never fails */
-	for (unsigned i = 0; i < h->o.count; i++) {
+	for (unsigned i = 0; i < h->started; i++) {
 		if (h->held[i].conn != NULL) {
 			mt_conn_close(h->held[i].conn, MT_APP_NONE, "");
 		}
@@ -330,6 +372,66 @@ static void leave(struct holder *h)
 	}
 }
 
+/* Connects up to `count` in all, and sees what it costs to hold them. */
+static void step_count(struct holder *h, const struct bench_usage *base, unsigned count)
+{
+	struct bench_usage before = bench_usage(h->o.pid);
+	uint64_t begin = uv_hrtime();
+
+	h->target = count;
+	start_more(h);
+	if (!run_until(h, "connect", all_up, h->o.limit_s)) {
+		fprintf(stderr, "\nholder: not all are up after %u s\n", h->o.limit_s);
+	}
+	wait_s(h, "settle", h->o.settle_s);
+	say_step(h, "connect", base, &before, (double)(uv_hrtime() - begin) / 1e9);
+	step_hold(h, base);
+	step_probe(h);
+}
+
+static void step_tunnels(struct holder *h, const struct bench_usage *base)
+{
+	struct bench_usage before = bench_usage(h->o.pid);
+	uint64_t begin = uv_hrtime();
+
+	if (h->o.tunnels && h->o.has_target) {
+		carry_more(h);
+		(void)run_until(h, "tunnels", all_carried, h->o.limit_s); /* told by what is said */
+		wait_s(h, "settle", h->o.settle_s);
+		say_step(h, "tunnels", base, &before, (double)(uv_hrtime() - begin) / 1e9);
+	}
+}
+
+static void on_line(uv_poll_t *poll, int status, int events)
+{
+	struct holder *h = poll->data;
+
+	(void)status;
+	(void)events;
+	h->told = true;
+}
+
+static bool was_told(struct holder *h)
+{
+	return h->told;
+}
+
+/* For whoever wants to look at the server meanwhile: until there is something to read. */
+static void step_wait(struct holder *h)
+{
+	uv_poll_t poll = {.data = h};
+
+	if (!h->o.wait || uv_poll_init(&h->side.loop, &poll, STDIN_FILENO) != 0) {
+		return;
+	}
+	printf("{\"step\":\"wait\",\"connections\":%u}\n", h->up);
+	fflush(stdout);
+	(void)uv_poll_start(&poll, UV_READABLE, on_line);   /* has a callback: cannot fail */
+	(void)run_until(h, "wait", was_told, h->o.limit_s); /* goes on either way */
+	uv_close((uv_handle_t *)&poll, NULL);
+	(void)uv_run(&h->side.loop, UV_RUN_NOWAIT); /* `poll` ends here */
+}
+
 static void run_steps(struct holder *h)
 {
 	struct bench_usage base = bench_usage(h->o.pid), before;
@@ -337,28 +439,12 @@ static void run_steps(struct holder *h)
 
 	say_step(h, "start", &base, &base, 0);
 	step_probe(h);
-	before = bench_usage(h->o.pid);
-	begin = uv_hrtime();
-	start_more(h);
-	(void)uv_timer_start(&h->timer, on_timer, 100, 100); /* has a callback: cannot fail */
-	if (!run_until(h, "connect", all_up, h->o.limit_s)) {
-		fprintf(stderr, "\nholder: not all are up after %u s\n", h->o.limit_s);
+	(void)uv_timer_start(&h->timer, on_timer, 1, 1); /* has a callback: cannot fail */
+	for (unsigned i = 0; i < h->o.counts; i++) {
+		step_count(h, &base, h->o.count[i]);
 	}
-	say_step(h, "connect", &base, &before, (double)(uv_hrtime() - begin) / 1e9);
-	for (size_t i = 0; i < REASONS_MAX && h->reasons[i].count > 0; i++) {
-		fprintf(stderr, "refused %u times: %s\n", h->reasons[i].count, h->reasons[i].text);
-	}
-	wait_s(h, "settle", h->o.settle_s);
-	step_hold(h, &base);
-	step_probe(h);
-	if (h->o.tunnels && h->o.has_target) {
-		before = bench_usage(h->o.pid);
-		begin = uv_hrtime();
-		carry_more(h);
-		(void)run_until(h, "tunnels", all_carried, h->o.limit_s); /* told by what is said */
-		wait_s(h, "settle", h->o.settle_s);
-		say_step(h, "tunnels", &base, &before, (double)(uv_hrtime() - begin) / 1e9);
-	}
+	step_tunnels(h, &base);
+	step_wait(h);
 	before = bench_usage(h->o.pid);
 	begin = uv_hrtime();
 	leave(h);
@@ -444,92 +530,14 @@ static void open_side(struct holder *h)
 	h->timer.data = h;
 }
 
-static unsigned number(const char *text)
-{
-	char *end;
-	unsigned long n = strtoul(text, &end, 10);
-
-	if (*text == '\0' || *end != '\0' || n > 10000000) {
-		fprintf(stderr, "holder: '%s' is no number\n", text);
-		exit(2);
-	}
-	return (unsigned)n;
-}
-
-static void usage(FILE *to)
-{
-	fputs("usage: holder [OPTION]... PROFILE\n"
-	      "  --count N        connections to hold (10000)\n"
-	      "  --at-once N      handshakes, and tunnels, under way at a time (64)\n"
-	      "  --sockets N      UDP sockets to use (4)\n"
-	      "  --keep-alive S   seconds between keep-alives (15)\n"
-	      "  --hold S         seconds to hold them (30)\n"
-	      "  --settle S       seconds to wait before memory is looked at (5)\n"
-	      "  --target IP:PORT an echo server: probes, and with --tunnels one tunnel each\n"
-	      "  --probe S        seconds of each probe (5)\n"
-	      "  --tunnels        let each connection carry one tunnel\n"
-	      "  --pid PID        the server's, for its memory and CPU\n"
-	      "  --limit S        give up connecting after so long (600)\n"
-	      "example: holder --count 10000 --pid $(pidof mytunneld) laptop.uri\n",
-		to);
-}
-
-static void parse(struct options *o, int argc, char **argv)
-{
-	static const struct option known[] = {{"count", 1, NULL, 'c'}, {"at-once", 1, NULL, 'a'},
-		{"sockets", 1, NULL, 's'}, {"keep-alive", 1, NULL, 'k'}, {"hold", 1, NULL, 'h'},
-		{"settle", 1, NULL, 'w'}, {"target", 1, NULL, 't'}, {"probe", 1, NULL, 'p'},
-		{"tunnels", 0, NULL, 'T'}, {"pid", 1, NULL, 'P'}, {"limit", 1, NULL, 'l'},
-		{"help", 0, NULL, 'H'}, {NULL, 0, NULL, 0}};
-	int c;
-
-	*o = (struct options){.count = 10000,
-		.at_once = 64,
-		.sockets = 4,
-		.keep_alive_s = 15,
-		.hold_s = 30,
-		.settle_s = 5,
-		.probe_s = 5,
-		.limit_s = 600};
-	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
-		switch (c) {
-		case 'c': o->count = number(optarg); break;
-		case 'a': o->at_once = number(optarg); break;
-		case 's': o->sockets = number(optarg); break;
-		case 'k': o->keep_alive_s = number(optarg); break;
-		case 'h': o->hold_s = number(optarg); break;
-		case 'w': o->settle_s = number(optarg); break;
-		case 'p': o->probe_s = number(optarg); break;
-		case 'l': o->limit_s = number(optarg); break;
-		case 'T': o->tunnels = true; break;
-		case 'P': o->pid = (pid_t)number(optarg); break;
-		case 't':
-			o->has_target = mt_addr_parse(&o->target, optarg) == 0;
-			if (!o->has_target) {
-				fprintf(stderr, "holder: '%s' is no IP:PORT\n", optarg);
-				exit(2);
-			}
-			break;
-		case 'H': usage(stdout); exit(0);
-		default: usage(stderr); exit(2);
-		}
-	}
-	if (optind + 1 != argc || o->sockets == 0 || o->sockets > SOCKETS_MAX || o->at_once == 0 ||
-		o->keep_alive_s == 0) {
-		usage(stderr);
-		exit(2);
-	}
-	o->profile = argv[optind];
-}
-
 int main(int argc, char **argv)
 {
 	static struct holder h;
 
-	parse(&h.o, argc, argv);
+	holder_options_parse(&h.o, argc, argv);
 	load_profile(&h);
 	open_side(&h);
-	h.held = calloc(h.o.count + 1, sizeof(*h.held));
+	h.held = calloc(h.o.count[h.o.counts - 1] + 1, sizeof(*h.held));
 	if (h.held == NULL) {
 		bench_die("connections", -ENOMEM);
 	}

@@ -25,7 +25,8 @@ void bench_tunnel(struct mt_conn *conn, const struct mt_addr *target,
 	void (*done)(void *user, double ms), void *user);
 
 /* Tunnels one after the other on a connection of their own for so many seconds; prints latency and
- * the server's CPU for each. */
+ * the server's CPU for each; without what the connections beside it cost alone, `idle_cpu` seconds
+ * a second. */
 void bench_probe(struct bench_side *side, const struct mt_addr *target, unsigned seconds, pid_t pid,
-	unsigned beside);
+	unsigned beside, double idle_cpu);
 void bench_probe_connected(struct bench_side *side);

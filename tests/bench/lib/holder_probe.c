@@ -118,10 +118,12 @@ static int by_value(const void *a, const void *b)
 }
 
 void bench_probe(struct bench_side *side, const struct mt_addr *target, unsigned seconds, pid_t pid,
-	unsigned beside)
+	unsigned beside, double idle_cpu)
 {
 	static struct bench_probe p;
 	struct bench_usage before, after;
+	uint64_t begin;
+	double cpu_s;
 	int err = 0;
 
 	if (p.conn == NULL) {
@@ -142,18 +144,19 @@ void bench_probe(struct bench_side *side, const struct mt_addr *target, unsigned
 	}
 	p.over = false;
 	p.count = 0;
-	p.until_ns = uv_hrtime() + seconds * 1000000000ull;
+	begin = uv_hrtime();
+	p.until_ns = begin + seconds * 1000000000ull;
 	before = bench_usage(pid);
 	bench_tunnel(p.conn, &p.target, on_probed, &p);
 	while (!p.over) {
 		(void)uv_run(&side->loop, UV_RUN_ONCE);
 	}
 	after = bench_usage(pid);
+	cpu_s = after.cpu_s - before.cpu_s - idle_cpu * (double)(uv_hrtime() - begin) / 1e9;
 	qsort(p.samples, p.count, sizeof(*p.samples), by_value);
 	printf("{\"step\":\"probe\",\"connections\":%u,\"tunnels\":%zu,\"per_second\":%.0f,"
 	       "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"server_cpu_us\":%.1f}\n",
 		beside, p.count, (double)p.count / seconds, p.samples[p.count / 2],
-		p.samples[p.count * 99 / 100],
-		(after.cpu_s - before.cpu_s) * 1e6 / (double)p.count);
+		p.samples[p.count * 99 / 100], cpu_s * 1e6 / (double)p.count);
 	fflush(stdout);
 }

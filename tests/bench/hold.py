@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Many connections held by one server: its memory and processor time for each, what a new tunnel
+costs beside them, one client too many, looking at them, and a storm of clients beside a tunnel.
+Prints a line for each figure, and writes them to OUT/hold.json and OUT/hold.csv.
+
+    make bench-hold [HOLD=1,100,10000,100000]
+"""
+import argparse
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
+os.environ.setdefault("MYTUNNEL_BUILD", "build")
+
+import targets  # noqa: E402
+from harness import Server, program, raise_file_limit  # noqa: E402
+
+COLUMNS = ["step", "connections", "seconds", "server_rss_kib", "rss_per_connection_bytes",
+           "server_cpu_s", "cpu_us_per_keep_alive", "tunnels", "per_second", "p50_ms", "p99_ms",
+           "server_cpu_us", "refused"]
+
+
+class Holder:
+    """The program that holds; `steps` fills while it runs."""
+
+    def __init__(self, server, profile, target, *options, quiet=False, nice=0):
+        self.steps = []
+        self.process = subprocess.Popen(
+            [program("bench/holder"), "--pid", str(server.process.pid), "--target", target, *options,
+             profile], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
+            preexec_fn=(lambda: os.nice(nice)) if nice else None)
+
+    def until(self, step):
+        """Reads on to the next such step and returns it; None at the end."""
+        for line in self.process.stdout:
+            self.steps.append(json.loads(line))
+            if self.steps[-1]["step"] == step:
+                return self.steps[-1]
+        return None
+
+    def leave(self):
+        """Ends a wait; returns all steps when it has ended."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.finish()
+
+    def finish(self):
+        self.until(None)
+        self.process.stdin.close()
+        status = self.process.wait(60)
+        assert status == 0, f"the holder ended with {status}"
+        return self.steps
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+
+def address(target):
+    return f"{target.host}:{target.port}"
+
+
+def resident_kib(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1))
+
+
+def one_too_many(server):
+    """A client beside a full server: told why, counted; it gets in when `leave` has made room."""
+    client = server.client(wait=False)
+    line = client.process.wait_line(r"(?i)server is full", 30).string
+    page = server.http("/metrics")
+    hits = re.search(r'^mytunnel_limit_hits_total\{limit="connections"\} (\d+)', page, re.M)
+    return client, {"step": "full", "said": line.strip(), "limit_hits": int(hits.group(1)),
+                    "status": server.status()["connections"]}
+
+
+def looking(server):
+    """Milliseconds for each way to look at all of them."""
+    def timed(call, *args):
+        begun = time.perf_counter()
+        call(*args)
+        return round((time.perf_counter() - begun) * 1000, 1)
+
+    return {"step": "look",
+            "status_ms": timed(server.status),
+            "connections_ms": timed(server.connections),
+            "connections_20_ms": timed(server.ctl, "connections", "--limit", "20"),
+            "page_connections_ms": timed(server.http, "/connections", 60),
+            "page_metrics_ms": timed(server.http, "/metrics"),
+            "set_ms": timed(server.ctl, "set", "logging.level", "info")}
+
+
+def hold(counts, options, report):
+    last = max(counts)
+    settings = {"quic.idle_timeout_secs": "120", "logging.level": "warn",
+                "quic.max_connections": str(last + 1)}
+    with Server(settings) as server, targets.TcpTarget(targets.echo) as target:
+        holder = Holder(server, server.enrol("holder"), address(target), "--count",
+                        ",".join(map(str, counts)), "--tunnels", "--wait", *options)
+        try:
+            assert holder.until("wait"), "the holder ended early"
+            client, full = one_too_many(server)
+            extra = [full, looking(server)]
+            begun = time.monotonic()
+            steps = holder.leave()
+            client.wait_connected(60)
+            full["in_after_s"] = round(time.monotonic() - begun, 1)
+            report.extend(steps + extra)
+        finally:
+            holder.kill()
+        time.sleep(15)  # what the daemon gives back by and by
+        report.append({"step": "later", "connections": 1,
+                       "server_rss_kib": resident_kib(server.process.pid)})
+
+
+def storm(count, report):
+    """So many clients at once beside one that makes tunnels. The clients' side has less of the
+    processor, as it would be on other machines."""
+    with Server({"logging.level": "warn"}) as server, targets.TcpTarget(targets.echo) as target:
+        calm = Holder(server, server.enrol("calm"), address(target), "--count", "0", "--probe", "5",
+                      "--settle", "0", quiet=True).finish()
+        crowd = Holder(server, server.enrol("crowd"), address(target), "--count", str(count), "--at-once",
+                       str(count), "--hold", "0", "--probe", "0", "--settle", "0", "--limit", "120",
+                       nice=15)
+        try:
+            crowd.until("start")
+            beside = Holder(server, server.enrol("beside"), address(target), "--count", "0", "--probe", "5",
+                            "--settle", "0", quiet=True).finish()
+            done = crowd.until("connect")
+            crowd.finish()
+        finally:
+            crowd.kill()
+        metrics = server.metrics()
+    probes = [[s for s in steps if s["step"] == "probe"] for steps in (calm, beside)]
+    report.append({"step": "storm", "connections": done["connections"], "seconds": done["seconds"],
+                   "refused": done["refused"], "reasons": done["reasons"],
+                   "calm_p99_ms": probes[0][0]["p99_ms"], "p99_ms": probes[1][0]["p99_ms"],
+                   "retries": metrics.get("mytunnel_retries_total")})
+
+
+def write(report, folder):
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "hold.json"), "w", encoding="utf-8") as file:
+        json.dump({"schema": 1, "steps": report}, file, indent=1)
+    with open(os.path.join(folder, "hold.csv"), "w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        table.writeheader()
+        table.writerows(report)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", default="1,100,1000,10000", help="rising (%(default)s)")
+    parser.add_argument("--storm", type=int, default=2000, help="clients at once, 0: none")
+    parser.add_argument("--keep-alive", default="15", help="seconds between keep-alives")
+    parser.add_argument("--hold", default="15", help="seconds of keep-alives that are measured")
+    parser.add_argument("--probe", default="5", help="seconds of new tunnels at each count")
+    parser.add_argument("--out", default=os.path.join(ROOT, "build", "bench"))
+    args = parser.parse_args()
+    raise_file_limit()
+    counts = [int(c) for c in args.counts.split(",") if c]
+    report = []
+    if counts:
+        hold(counts, ["--keep-alive", args.keep_alive, "--hold", args.hold, "--probe", args.probe],
+             report)
+    if args.storm:
+        storm(args.storm, report)
+    for step in report:
+        print(json.dumps(step))
+    write(report, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Ten thousand connections at once: the memory that each needs, one client too many, and what is left
+when all have gone. What it costs in time is printed, and limited generously: see tests/bench/hold.py."""
+
+import os
+import sys
+import time
+
+import harness
+import targets
+from harness import SANITIZE, Server, wait_until
+
+sys.path.insert(0, os.path.join(harness.ROOT, "tests", "bench"))
+
+import hold  # noqa: E402
+
+COUNT = 500 if SANITIZE else 10000
+IDLE_BYTES = 32 * 1024
+USED_BYTES = 40 * 1024
+
+
+@harness.alone
+def test_ten_thousand_connections():
+    settings = {"quic.idle_timeout_secs": "120", "quic.max_connections": str(COUNT + 1)}
+    with Server(settings) as server, targets.TcpTarget(targets.echo) as target:
+        holder = hold.Holder(
+            server, server.enrol("holder"), hold.address(target), "--count", str(COUNT), "--settle",
+            "1", "--probe", "1", "--keep-alive", "3", "--hold", "4", "--tunnels", "--wait",
+            "--limit", str(300 * harness.SLOW), quiet=True)
+        try:
+            assert holder.until("wait"), "the holder ended early"
+            client, full = hold.one_too_many(server)
+            steps = holder.leave()
+            client.wait_connected(60)
+        finally:
+            holder.kill()
+        check(server, {step["step"]: step for step in steps}, full)
+
+
+def check(server, steps, full):
+    assert steps["connect"]["connections"] == COUNT, steps["connect"]
+    assert full["limit_hits"] > 0 and full["status"]["refused"] > 0, full
+    hold_step = steps.get("hold")
+    print(f"      {full['said']}")
+    for name in ("connect", "hold", "tunnels", "probe"):
+        print(f"      {steps.get(name)}")
+    if SANITIZE:
+        return  # memory is another matter there
+    assert hold_step["cpu_us_per_keep_alive"] < 1000, hold_step
+    assert steps["connect"]["rss_per_connection_bytes"] <= IDLE_BYTES, steps["connect"]
+    assert steps["tunnels"]["rss_per_connection_bytes"] <= USED_BYTES, steps["tunnels"]
+    start = steps["start"]["server_rss_kib"]
+    most = start + (steps["tunnels"]["server_rss_kib"] - start) / 10
+    begun = time.monotonic()
+    wait_until(lambda: hold.resident_kib(server.process.pid) <= most, 60,
+               what=f"at most {most:.0f} KiB in place of "
+                    f"{hold.resident_kib(server.process.pid)} KiB when all have gone")
+    print(f"      {hold.resident_kib(server.process.pid)} KiB after {time.monotonic() - begun:.0f} s,"
+          f" {most:.0f} KiB allowed, {start} KiB at the start")
