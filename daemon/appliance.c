@@ -353,14 +353,19 @@ struct delivery {
 	struct mt_snapshot *snapshot;
 	void (*done)(void *user, bool cancelled);
 	void *user;
+	bool has_begun[MT_WORKERS_MAX];
+	struct mt_recheck_walk rechecks[MT_WORKERS_MAX];
 };
 
-static void deliver(struct mt_worker *w, unsigned index, void *user)
+static bool deliver(struct mt_worker *w, unsigned index, void *user)
 {
 	struct delivery *d = user;
 
-	(void)index;
-	mt_worker_set_snapshot(w, d->snapshot);
+	if (!d->has_begun[index]) {
+		d->has_begun[index] = true;
+		mt_worker_set_snapshot(w, d->snapshot, &d->rechecks[index]);
+	}
+	return mt_worker_recheck_some(w, &d->rechecks[index]);
 }
 
 static void delivered(void *user, bool cancelled)
@@ -377,7 +382,7 @@ static void delivered(void *user, bool cancelled)
 int mt_appliance_commit(struct mt_appliance *a, struct mt_publication *p,
 	void (*done)(void *user, bool cancelled), void *user)
 {
-	static const struct mt_round_ops ops = {.work = deliver, .done = delivered};
+	static const struct mt_round_ops ops = {.work_some = deliver, .done = delivered};
 	struct delivery *d = calloc(1, sizeof(*d));
 	bool other_certs = p->tls != a->tls;
 	int rv = -ENOMEM;

@@ -47,6 +47,7 @@ struct mt_env {
 
 	unsigned session_count;
 	struct mt_session *observed;    /* the next one to look at; NULL: from the first */
+	LIST_HEAD(, mt_walk) walks;     /* under way: none must stand at a session that ends */
 	struct mt_watched_list watched; /* sessions that time may end soon, or that have a relay */
 	struct mt_tunnel_list tunnels;  /* all of them, with those whose connection has gone */
 	unsigned tunnels_open;          /* those with a complete request */

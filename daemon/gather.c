@@ -22,7 +22,7 @@ static void gather_row(const struct mt_connection_row *row, void *user)
 	}
 }
 
-void mt_gather(struct mt_worker *w, struct mt_rows *out)
+bool mt_gather_some(struct mt_worker *w, struct mt_rows *out)
 {
-	mt_worker_each_connection(w, gather_row, out);
+	return mt_worker_some_connections(w, &out->walk, gather_row, out);
 }

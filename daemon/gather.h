@@ -11,7 +11,8 @@ struct mt_rows {
 	size_t count;
 	size_t cap;
 	bool failed; /* no memory for all of them */
+	struct mt_walk walk;
 };
 
-/* On the worker's thread; `out` is zeroed before. */
-void mt_gather(struct mt_worker *w, struct mt_rows *out);
+/* On the worker's thread, until it returns false; `out` is zeroed before. */
+bool mt_gather_some(struct mt_worker *w, struct mt_rows *out);

@@ -15,11 +15,11 @@ struct photo {
 	struct mt_rows of[MT_WORKERS_MAX];
 };
 
-static void gather(struct mt_worker *w, unsigned index, void *user)
+static bool gather(struct mt_worker *w, unsigned index, void *user)
 {
 	struct photo *p = user;
 
-	mt_gather(w, &p->of[index]);
+	return mt_gather_some(w, &p->of[index]);
 }
 
 static void fill_connection(struct mt_web_connection *out, const struct mt_connection_row *row)
@@ -75,7 +75,7 @@ static void gathered(void *user, bool cancelled)
 
 static void take_connections(struct mt_appliance *a)
 {
-	static const struct mt_round_ops ops = {.work = gather, .done = gathered};
+	static const struct mt_round_ops ops = {.work_some = gather, .done = gathered};
 	struct photo *p = calloc(1, sizeof(*p));
 
 	if (p != NULL) {

@@ -77,7 +77,12 @@ static void on_worker(struct mt_message_node *node, void *receiver)
 {
 	struct leg *leg = (struct leg *)node;
 
-	if (receiver != NULL) {
+	if (receiver != NULL && leg->round->ops.work_some != NULL) {
+		if (leg->round->ops.work_some(receiver, leg->index, leg->round->user)) {
+			mt_worker_post(receiver, node);
+			return;
+		}
+	} else if (receiver != NULL) {
 		leg->round->ops.work(receiver, leg->index, leg->round->user);
 	} else {
 		atomic_store(

@@ -29,6 +29,10 @@ struct mt_round;
 struct mt_round_ops {
 	/* On the worker's thread. */
 	void (*work)(struct mt_worker *w, unsigned index, void *user);
+	/* In place of `work`, for what takes long: called again in the next turn of the worker's
+	 * loop for as long as it returns true, so that tunnels go on between.
+	 */
+	bool (*work_some)(struct mt_worker *w, unsigned index, void *user);
 	/* On the control thread, once for each round that was started; frees `user`. With
 	 * `cancelled` some workers have ended without an answer.
 	 */

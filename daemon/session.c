@@ -510,6 +510,7 @@ void mt_session_get_row(struct mt_session *s, struct mt_connection_row *row, uns
 void mt_session_free(struct mt_session *s)
 {
 	struct mt_env *env = s->env;
+	struct mt_walk *walk;
 
 	mt_deadline_cancel(&s->farewell);
 	mt_tunnels_abandon(&s->tunnels);
@@ -527,6 +528,12 @@ void mt_session_free(struct mt_session *s)
 	}
 	if (env->observed == s) {
 		env->observed = LIST_NEXT(s, of_worker);
+	}
+	LIST_FOREACH(walk, &env->walks, link)
+	{
+		if (walk->next == s) {
+			walk->next = LIST_NEXT(s, of_worker);
+		}
 	}
 	env->session_count--;
 	LIST_REMOVE(s, of_worker);

@@ -55,11 +55,11 @@ struct listing {
 static const char *const sort_keys[] = {"client", "peer", "connected_at", "rtt_ms",
 	"bytes_received", "bytes_sent", "streams", "udp_flows", "worker", "id"};
 
-static void gather(struct mt_worker *w, unsigned index, void *user)
+static bool gather(struct mt_worker *w, unsigned index, void *user)
 {
 	struct listing *l = user;
 
-	mt_gather(w, &l->of[index]);
+	return mt_gather_some(w, &l->of[index]);
 }
 
 static json_t *row_json(const struct mt_connection_row *row)
@@ -202,7 +202,7 @@ static int read_filters(struct listing *l, json_t *args, struct mt_reply *reply)
 
 void mt_verb_connections(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 {
-	static const struct mt_round_ops ops = {.work = gather, .done = listed};
+	static const struct mt_round_ops ops = {.work_some = gather, .done = listed};
 	struct listing *l = calloc(1, sizeof(*l));
 
 	if (l == NULL) {

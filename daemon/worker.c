@@ -117,6 +117,7 @@ static int open_env(struct mt_worker *w)
 	env->on_idle = on_idle;
 	env->user = w;
 	LIST_INIT(&env->tunnels);
+	LIST_INIT(&env->walks);
 	return 0;
 }
 

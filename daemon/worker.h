@@ -15,8 +15,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct mt_worker;
+struct mt_session;
+
+/* A way past all connections of a worker, in pieces of MT_WALK_SOME. Start with zeros; the worker
+ * knows it from its first piece to its last. Those that come meanwhile are not met. */
+#define MT_WALK_SOME 500
+struct mt_walk {
+	LIST_ENTRY(mt_walk) link;
+	struct mt_session *next;
+	bool is_begun;
+};
 
 #define MT_LISTENERS_MAX 32 /* addresses served, with those that are given up but still in use */
 
@@ -60,9 +71,16 @@ void mt_worker_stop(struct mt_worker *w);
 
 /* The calls below belong to the worker's thread: from a message's `run`. */
 
-/* Swaps the snapshot (a reference is taken): limits, credentials and rules hold at once;
+/* Swaps the snapshot (a reference is taken): limits, credentials and rules hold at once for what is
+ * new. What is there is judged by mt_worker_recheck_some, which is called until it returns false;
  * connections whose identity is revoked or gone end with MT_APP_REVOKED. */
-void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot);
+struct mt_recheck_walk {
+	struct mt_walk walk;
+	int how; /* enum mt_recheck */
+};
+void mt_worker_set_snapshot(
+	struct mt_worker *w, struct mt_snapshot *snapshot, struct mt_recheck_walk *out);
+bool mt_worker_recheck_some(struct mt_worker *w, struct mt_recheck_walk *walk);
 /* Tells every client, refuses new connections and tunnels; on_drained when the last tunnel has
  * ended. */
 void mt_worker_drain(struct mt_worker *w);
@@ -82,8 +100,8 @@ struct mt_connection_row {
 	unsigned streams;
 	unsigned udp_flows;
 };
-/* Calls `fn` for every established connection. */
-void mt_worker_each_connection(struct mt_worker *w,
+/* Calls `fn` for the next established connections; whether there are more. */
+bool mt_worker_some_connections(struct mt_worker *w, struct mt_walk *walk,
 	void (*fn)(const struct mt_connection_row *row, void *user), void *user);
 /* Ends one connection with MT_APP_KICKED; MT_E_NOT_FOUND. `serial` is the number behind the dash.
  */

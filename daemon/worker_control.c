@@ -24,23 +24,52 @@ static enum mt_recheck what_changed(
 	return mt_rules_keep(after->rules) ? MT_RECHECK_KEEP : MT_RECHECK_CUT;
 }
 
-void mt_worker_set_snapshot(struct mt_worker *w, struct mt_snapshot *snapshot)
+/* The next session of the walk, or NULL. Whoever calls it may end that session. */
+static struct mt_session *walk_on(struct mt_worker *w, struct mt_walk *walk)
+{
+	struct mt_session *s = walk->next;
+
+	if (!walk->is_begun) {
+		walk->is_begun = true;
+		s = LIST_FIRST(&w->sessions);
+		LIST_INSERT_HEAD(&w->env.walks, walk, link);
+	}
+	walk->next = s != NULL ? LIST_NEXT(s, of_worker) : NULL;
+	return s;
+}
+
+/* Whether there is more; else the walk is over. */
+static bool has_more(struct mt_walk *walk)
+{
+	if (walk->next == NULL) {
+		LIST_REMOVE(walk, link);
+	}
+	return walk->next != NULL;
+}
+
+void mt_worker_set_snapshot(
+	struct mt_worker *w, struct mt_snapshot *snapshot, struct mt_recheck_walk *out)
 {
 	struct mt_snapshot *before = w->env.snapshot;
 	struct mt_endpoint_limits limits;
-	enum mt_recheck how = what_changed(before, snapshot);
-	struct mt_session *next;
 
+	*out = (struct mt_recheck_walk){.how = what_changed(before, snapshot)};
 	w->env.snapshot = mt_snapshot_ref(snapshot);
 	mt_worker_limits(&limits, snapshot, w->count);
 	mt_endpoint_set_limits(mt_worker_endpoint(w), &limits);
 	mt_endpoint_set_tls(mt_worker_endpoint(w), snapshot->tls);
 	mt_worker_set_tls_limits(w);
-	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
-		next = LIST_NEXT(s, of_worker);
-		mt_session_recheck(s, how);
-	}
 	mt_snapshot_unref(before);
+}
+
+bool mt_worker_recheck_some(struct mt_worker *w, struct mt_recheck_walk *walk)
+{
+	struct mt_session *s;
+
+	for (unsigned i = 0; i < MT_WALK_SOME && (s = walk_on(w, &walk->walk)) != NULL; i++) {
+		mt_session_recheck(s, (enum mt_recheck)walk->how);
+	}
+	return has_more(&walk->walk);
 }
 
 void mt_worker_drain(struct mt_worker *w)
@@ -61,16 +90,17 @@ void mt_worker_drain(struct mt_worker *w)
 	}
 }
 
-void mt_worker_each_connection(struct mt_worker *w,
+bool mt_worker_some_connections(struct mt_worker *w, struct mt_walk *walk,
 	void (*fn)(const struct mt_connection_row *row, void *user), void *user)
 {
 	struct mt_connection_row row;
 	struct mt_session *s;
 
-	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
+	for (unsigned i = 0; i < MT_WALK_SOME && (s = walk_on(w, walk)) != NULL; i++) {
 		mt_session_get_row(s, &row, w->index);
 		fn(&row, user);
 	}
+	return has_more(walk);
 }
 
 int mt_worker_kick(struct mt_worker *w, uint64_t serial)

@@ -29,8 +29,8 @@ COLUMNS = ["step", "connections", "seconds", "server_rss_kib", "rss_per_connecti
 class Holder:
     """The program that holds; `steps` fills while it runs."""
 
-    def __init__(self, server, profile, target, *options, quiet=False, nice=0):
-        self.steps = []
+    def __init__(self, server, profile, target, *options, quiet=False, nice=0, steps=None):
+        self.steps = [] if steps is None else steps
         self.process = subprocess.Popen(
             [program("bench/holder"), "--pid", str(server.process.pid), "--target", target, *options,
              profile], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -105,16 +105,17 @@ def hold(counts, options, report):
                 "quic.max_connections": str(last + 1)}
     with Server(settings) as server, targets.TcpTarget(targets.echo) as target:
         holder = Holder(server, server.enrol("holder"), address(target), "--count",
-                        ",".join(map(str, counts)), "--tunnels", "--wait", *options)
+                        ",".join(map(str, counts)), "--tunnels", "--wait", "--settle", "3",
+                        *options, steps=report)
         try:
             assert holder.until("wait"), "the holder ended early"
             client, full = one_too_many(server)
-            extra = [full, looking(server)]
+            report.append(looking(server))
             begun = time.monotonic()
-            steps = holder.leave()
+            holder.leave()
             client.wait_connected(60)
             full["in_after_s"] = round(time.monotonic() - begun, 1)
-            report.extend(steps + extra)
+            report.append(full)
         finally:
             holder.kill()
         time.sleep(15)  # what the daemon gives back by and by
@@ -147,6 +148,19 @@ def storm(count, report):
                    "retries": metrics.get("mytunnel_retries_total")})
 
 
+class Report(list):
+    """Prints each step, and writes all of them again: a run that is cut short leaves what it had."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def append(self, step):
+        super().append(step)
+        print(json.dumps(step), flush=True)
+        write(self, self.folder)
+
+
 def write(report, folder):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "hold.json"), "w", encoding="utf-8") as file:
@@ -169,15 +183,12 @@ def main():
     args = parser.parse_args()
     raise_file_limit()
     counts = [int(c) for c in args.counts.split(",") if c]
-    report = []
+    report = Report(args.out)
     if counts:
         hold(counts, ["--keep-alive", args.keep_alive, "--hold", args.hold, "--probe", args.probe],
              report)
     if args.storm:
         storm(args.storm, report)
-    for step in report:
-        print(json.dumps(step))
-    write(report, args.out)
 
 
 if __name__ == "__main__":

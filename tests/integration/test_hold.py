@@ -29,6 +29,7 @@ def test_ten_thousand_connections():
         try:
             assert holder.until("wait"), "the holder ended early"
             client, full = hold.one_too_many(server)
+            assert len(server.connections()) == COUNT + 1  # gathered in many pieces
             steps = holder.leave()
             client.wait_connected(60)
         finally:

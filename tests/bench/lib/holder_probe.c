@@ -10,6 +10,7 @@
 #define SAMPLES_MAX   1000000u
 
 struct bench_probe {
+	uv_loop_t *loop; /* stopped when what is waited for has come: nothing else may wake it */
 	struct mt_conn *conn;
 	bool connected;
 	bool over;
@@ -100,6 +101,7 @@ static void on_probed(void *user, double ms)
 	}
 	if (uv_hrtime() >= p->until_ns) {
 		p->over = true;
+		uv_stop(p->loop);
 	} else {
 		bench_tunnel(p->conn, &p->target, on_probed, p);
 	}
@@ -108,6 +110,7 @@ static void on_probed(void *user, double ms)
 void bench_probe_connected(struct bench_side *side)
 {
 	side->probe->connected = true;
+	uv_stop(&side->loop);
 }
 
 static int by_value(const void *a, const void *b)
@@ -129,6 +132,7 @@ void bench_probe(struct bench_side *side, const struct mt_addr *target, unsigned
 	if (p.conn == NULL) {
 		p.samples = calloc(SAMPLES_MAX, sizeof(*p.samples));
 		p.target = *target;
+		p.loop = &side->loop;
 		side->probe = &p;
 		err = p.samples == NULL
 			      ? -ENOMEM
