@@ -1,5 +1,7 @@
 #include "daemon/tls_listen.h"
 
+#include "proto/io/tls_socket.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -81,6 +83,7 @@ static int open_socket(int *out, const struct mt_addr *addr, bool shared)
 		rv = -errno;
 	}
 	if (rv == 0) {
+		mt_tls_socket_set_options(fd);
 		*out = fd;
 	} else if (fd >= 0) {
 		(void)close(fd); /* nothing was said yet */

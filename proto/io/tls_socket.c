@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -16,6 +17,7 @@
 #define KEEP_INTERVAL_S 5
 #define KEEP_COUNT      4
 #define UNANSWERED_MIN  3 /* retries: fewer may be lost by chance, or be on their way */
+#define SEND_PARTS      8
 #define NOTHING_MAX                                                                                \
 	32 /* records without payload in a row: no honest peer has a reason for more               \
 	    */
@@ -92,8 +94,7 @@ static bool is_nothing(ssize_t rc)
 	return rc < 0 && rc != GNUTLS_E_AGAIN && gnutls_error_is_fatal((int)rc) == 0;
 }
 
-/* A host that has gone is noticed although nothing is sent. */
-static void set_options(int fd)
+void mt_tls_socket_set_options(int fd)
 {
 	static const struct {
 		int level;
@@ -114,13 +115,71 @@ static void set_options(int fd)
 	}
 }
 
+void mt_tls_socket_push(struct mt_tls_socket *s)
+{
+	const int on = 1;
+
+	if (s->held) {
+		s->held = false;
+		/* Sends what MSG_MORE has kept back; fails for no socket of ours. */
+		(void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	}
+}
+
+/* In the handshake, and before our end, GnuTLS has something to add at once: a segment for each of
+ * its records would wake the other side for nothing.
+ */
+static ssize_t send_records(gnutls_transport_ptr_t ptr, const giovec_t *iov, int count)
+{
+	struct mt_tls_socket *s = ptr;
+	struct iovec parts[SEND_PARTS];
+	struct msghdr msg = {.msg_iov = parts, .msg_iovlen = 0};
+	const bool more = s->gathers;
+	ssize_t put;
+
+	for (; msg.msg_iovlen < SEND_PARTS && msg.msg_iovlen < (size_t)count; msg.msg_iovlen++) {
+		parts[msg.msg_iovlen].iov_base = iov[msg.msg_iovlen].iov_base;
+		parts[msg.msg_iovlen].iov_len = iov[msg.msg_iovlen].iov_len;
+	}
+	put = sendmsg(s->fd, &msg, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+	if (put < 0) {
+		gnutls_transport_set_errno(s->tls.session, errno);
+	} else {
+		s->held = more;
+	}
+	return put;
+}
+
+static ssize_t receive_bytes(gnutls_transport_ptr_t ptr, void *data, size_t len)
+{
+	struct mt_tls_socket *s = ptr;
+	ssize_t got = recv(s->fd, data, len, 0);
+
+	s->dry = got < 0 && errno == EAGAIN;
+	if (got < 0) {
+		gnutls_transport_set_errno(s->tls.session, errno);
+	}
+	return got;
+}
+
+static int wait_for_bytes(gnutls_transport_ptr_t ptr, unsigned ms)
+{
+	const struct mt_tls_socket *s = ptr;
+	struct pollfd item = {.fd = s->fd, .events = POLLIN};
+
+	(void)ms; /* nothing here may wait */
+	return poll(&item, 1, 0);
+}
+
 static void init(struct mt_tls_socket *s, int fd)
 {
 	s->fd = fd;
 	s->alert = -1;
 	s->ktls = MT_KTLS_OFF;
-	gnutls_transport_set_int(s->tls.session, fd);
-	set_options(fd);
+	gnutls_transport_set_ptr(s->tls.session, s);
+	gnutls_transport_set_vec_push_function(s->tls.session, send_records);
+	gnutls_transport_set_pull_function(s->tls.session, receive_bytes);
+	gnutls_transport_set_pull_timeout_function(s->tls.session, wait_for_bytes);
 }
 
 int mt_tls_socket_init_server(struct mt_tls_socket *s, int fd, struct mt_tls_server *tls,
@@ -145,6 +204,7 @@ int mt_tls_socket_init_client(struct mt_tls_socket *s, int fd, struct mt_tls_cli
 	if (rv == 0) {
 		s->is_client = true;
 		init(s, fd);
+		mt_tls_socket_set_options(fd);
 	}
 	return rv;
 }
@@ -175,9 +235,11 @@ int mt_tls_socket_handshake(struct mt_tls_socket *s, bool kernel)
 	if (s->fault != MT_TLS_FAULT_NONE) {
 		return s->err;
 	}
+	s->gathers = true;
 	do {
 		rc = gnutls_handshake(s->tls.session);
 	} while (is_nothing(rc) && ++tries < NOTHING_MAX);
+	s->gathers = false;
 	if (rc == GNUTLS_E_AGAIN) {
 		return MT_E_AGAIN;
 	}
@@ -187,6 +249,7 @@ int mt_tls_socket_handshake(struct mt_tls_socket *s, bool kernel)
 	s->established = true;
 	s->trace = derive_trace(s->tls.session);
 	if (kernel) {
+		mt_tls_socket_push(s); /* the keys are for what comes behind it */
 		s->ktls = mt_ktls_install(s->fd, s->tls.session, &broken);
 	}
 	return broken ? fail(s, MT_TLS_FAULT_TRANSPORT, MT_E_UNSUPPORTED) : 0;
@@ -332,16 +395,6 @@ int mt_tls_socket_take_control(struct mt_tls_socket *s)
 	return take_record(s, type, record, (size_t)got);
 }
 
-/* GnuTLS also says EAGAIN behind a message that it has dealt with, such as a KeyUpdate, and at an
- * end within a record, of which no poller tells a second time.
- */
-static bool has_input(const struct mt_tls_socket *s)
-{
-	uint8_t byte;
-
-	return recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
-}
-
 ssize_t mt_tls_socket_recv(struct mt_tls_socket *s, void *buf, size_t len)
 {
 	unsigned tries = 0;
@@ -357,9 +410,12 @@ ssize_t mt_tls_socket_recv(struct mt_tls_socket *s, void *buf, size_t len)
 	if (s->ktls == MT_KTLS_ON) {
 		got = recv_kernel(s, buf, len);
 	} else {
+		/* GnuTLS also says EAGAIN behind a message that it has dealt with, such as a
+		 * KeyUpdate, and at an end within a record, of which no poller tells a second time.
+		 */
 		do {
 			got = gnutls_record_recv(s->tls.session, buf, len);
-		} while ((is_nothing(got) || (got == GNUTLS_E_AGAIN && has_input(s))) &&
+		} while ((is_nothing(got) || (got == GNUTLS_E_AGAIN && !s->dry)) &&
 			 ++tries < NOTHING_MAX);
 		if (got == GNUTLS_E_AGAIN) {
 			return MT_E_AGAIN;
@@ -442,9 +498,11 @@ static int send_close_notify(struct mt_tls_socket *s)
 		}
 		return rv < 0 ? mt_tls_socket_fail(s, rv) : 0;
 	}
+	s->gathers = true; /* the FIN is next */
 	do {
 		rv = gnutls_bye(s->tls.session, GNUTLS_SHUT_WR);
 	} while (rv == GNUTLS_E_INTERRUPTED);
+	s->gathers = false;
 	if (rv == GNUTLS_E_AGAIN) {
 		return MT_E_AGAIN;
 	}

@@ -46,6 +46,9 @@ struct mt_tls_socket {
 	bool fin_received;
 	bool fin_sent; /* close_notify is with the kernel, and the FIN behind it */
 	bool half_fin; /* close_notify is, the FIN is not */
+	bool gathers;  /* what GnuTLS sends now is only part of what is to go out */
+	bool held;     /* the kernel keeps such a part back */
+	bool dry;      /* the last read of GnuTLS' found nothing */
 	enum mt_ktls_state ktls;
 	enum mt_tls_fault fault; /* the first one stays */
 	int err;                 /* of the fault: negative errno or MT_E_* */
@@ -56,7 +59,12 @@ struct mt_tls_socket {
 	uint64_t records_out;
 };
 
-/* Takes the descriptor on success. See mt_tls_session_init_server_tcp. */
+/* What a socket of TLS needs: a host that has gone is noticed although nothing is sent, and small
+ * writes go out at once. For listening sockets, whose connections inherit it. */
+void mt_tls_socket_set_options(int fd);
+
+/* Takes the descriptor on success: of a server, one that was accepted by a socket with the options
+ * above. See mt_tls_session_init_server_tcp. */
 int mt_tls_socket_init_server(struct mt_tls_socket *s, int fd, struct mt_tls_server *tls,
 	mt_tls_authorize_fn authorize, void *user) MT_MUST_CHECK;
 int mt_tls_socket_init_client(
@@ -68,6 +76,10 @@ int mt_tls_socket_init_client(
  * untouched.
  */
 int mt_tls_socket_handshake(struct mt_tls_socket *s, bool kernel) MT_MUST_CHECK;
+
+/* Sends what the handshake has left with the kernel: after every mt_tls_socket_handshake. Before
+ * payload follows at once there is no need to. */
+void mt_tls_socket_push(struct mt_tls_socket *s);
 
 /* Reads payload: bytes, 0 at the peer's end, MT_E_AGAIN, or another error, which is latched. */
 ssize_t mt_tls_socket_recv(struct mt_tls_socket *s, void *buf, size_t len) MT_MUST_CHECK;

@@ -322,6 +322,9 @@ void mt_tls_stream_step_handshake(struct mt_tls_stream *s)
 		return;
 	}
 	rv = mt_tls_socket_handshake(&s->sock, s->loop->kernel);
+	if (rv < 0) {
+		mt_tls_socket_push(&s->sock);
+	}
 	if (rv == MT_E_AGAIN) {
 		return;
 	}
@@ -331,8 +334,12 @@ void mt_tls_stream_step_handshake(struct mt_tls_stream *s)
 		return;
 	}
 	s->open = true;
+	/* A client that has waited for it says at once what it wants, in the same segment. */
 	if (s->events.on_established != NULL) {
 		s->events.on_established(&s->base, s->events.user);
+	}
+	if (!s->dead) {
+		mt_tls_socket_push(&s->sock);
 	}
 	if (s->sock.ktls == MT_KTLS_ON) {
 		mt_tls_socket_drop_session(&s->sock);
