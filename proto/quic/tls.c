@@ -34,6 +34,7 @@ struct mt_tls_server {
 	gnutls_certificate_credentials_t appliance;
 	gnutls_certificate_credentials_t imported; /* NULL: none */
 	bool require_identity;
+	struct mt_tls_known known;
 };
 
 struct mt_tls_client {
@@ -83,6 +84,7 @@ static void server_free(struct mt_tls_server *tls)
 	if (tls->tcp != NULL) {
 		gnutls_priority_deinit(tls->tcp);
 	}
+	pthread_mutex_destroy(&tls->known.lock);
 	free(tls);
 }
 
@@ -100,6 +102,7 @@ int mt_tls_server_new(struct mt_tls_server **out, const struct mt_tls_server_con
 		return -ENOMEM;
 	}
 	atomic_init(&tls->refs, 1);
+	pthread_mutex_init(&tls->known.lock, NULL); /* of the default kind: cannot fail */
 	tls->require_identity = config->require_identity;
 	if (gnutls_priority_init(&tls->quic, PRIORITY_QUIC, NULL) != 0 ||
 		gnutls_priority_init(&tls->tcp, PRIORITY_TCP, NULL) != 0) {
@@ -299,7 +302,7 @@ static int on_verify_client(gnutls_session_t session)
 		return alert == 0 ? 0 : refuse(s, alert);
 	}
 
-	err = mt_identity_fingerprint_client(&certificates[0], s->fingerprint);
+	err = mt_tls_identify_client(&s->server->known, &certificates[0], s->fingerprint);
 	if (err == MT_E_UNSUPPORTED) {
 		return refuse(s, GNUTLS_A_UNSUPPORTED_CERTIFICATE);
 	}

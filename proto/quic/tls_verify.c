@@ -224,3 +224,38 @@ int mt_tls_verify_peer(gnutls_session_t session, const struct mt_tls_peer *peer,
 	}
 	return 0;
 }
+
+int mt_tls_identify_client(struct mt_tls_known *known, const gnutls_datum_t *certificate,
+	uint8_t fingerprint[MT_FINGERPRINT_LEN])
+{
+	uint8_t digest[32];
+	uint8_t found[MT_FINGERPRINT_LEN];
+	size_t at;
+	bool hit;
+	int err;
+
+	if (!digest_of(digest, certificate, 1)) {
+		return MT_E_TLS;
+	}
+	at = digest[0] % MT_TLS_KNOWN;
+	pthread_mutex_lock(&known->lock);
+	hit = known->slots[at].used && memcmp(known->slots[at].digest, digest, sizeof(digest)) == 0;
+	if (hit) {
+		memcpy(fingerprint, known->slots[at].fingerprint, MT_FINGERPRINT_LEN);
+	}
+	pthread_mutex_unlock(&known->lock);
+	if (hit) {
+		return 0;
+	}
+	err = mt_identity_fingerprint_client(certificate, found);
+	if (err != 0) {
+		return err;
+	}
+	pthread_mutex_lock(&known->lock);
+	known->slots[at].used = true;
+	memcpy(known->slots[at].digest, digest, sizeof(digest));
+	memcpy(known->slots[at].fingerprint, found, sizeof(found));
+	pthread_mutex_unlock(&known->lock);
+	memcpy(fingerprint, found, sizeof(found));
+	return 0;
+}

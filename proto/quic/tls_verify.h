@@ -1,11 +1,13 @@
-/* The client's judgement of a server's certificate chain, inside the handshake. */
+/* Each side's judgement of the other's certificate, inside the handshake. */
 #pragma once
 
+#include "proto/quic/identity.h"
 #include "proto/wire/err.h"
 #include "proto/wire/profile.h"
 
 #include <gnutls/gnutls.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -37,3 +39,22 @@ struct mt_tls_proven {
  */
 int mt_tls_verify_peer(gnutls_session_t session, const struct mt_tls_peer *peer,
 	struct mt_tls_proven *proven, int *alert) MT_MUST_CHECK;
+
+#define MT_TLS_KNOWN 256 /* client certificates whose key a server remembers; a power of 2 */
+
+/* Fingerprints of client certificates that were taken apart before: a client shows the same one at
+ * every handshake. What a fingerprint is allowed is asked anew each time, and so is the proof that
+ * the client has the key. Shared by threads.
+ */
+struct mt_tls_known {
+	pthread_mutex_t lock;
+	struct {
+		bool used;
+		uint8_t digest[32]; /* SHA-256 of the certificate */
+		uint8_t fingerprint[MT_FINGERPRINT_LEN];
+	} slots[MT_TLS_KNOWN];
+};
+
+/* mt_identity_fingerprint_client, by way of `known`. */
+int mt_tls_identify_client(struct mt_tls_known *known, const gnutls_datum_t *certificate,
+	uint8_t fingerprint[MT_FINGERPRINT_LEN]) MT_MUST_CHECK;

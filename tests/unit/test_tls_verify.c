@@ -1,7 +1,7 @@
 /* links: proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c proto/wire/encode.c
  * store/pki.c tests/unit/cert_maker.c tests/unit/tls_pair.c
  * -Wl,--wrap=gnutls_certificate_set_x509_system_trust -Wl,--wrap=gnutls_x509_crt_verify
- * -Wl,--wrap=time
+ * -Wl,--wrap=time -Wl,--wrap=mt_identity_fingerprint_client
  */
 #include "proto/quic/tls_verify.h"
 
@@ -405,6 +405,67 @@ static void test_handshake_proven_chain(void **state)
 	mt_tls_server_unref(server);
 }
 
+static unsigned taken_apart;
+
+int __wrap_mt_identity_fingerprint_client(
+	const gnutls_datum_t *certificate, uint8_t fingerprint[MT_FINGERPRINT_LEN]);
+int __real_mt_identity_fingerprint_client(
+	const gnutls_datum_t *certificate, uint8_t fingerprint[MT_FINGERPRINT_LEN]);
+
+int __wrap_mt_identity_fingerprint_client(
+	const gnutls_datum_t *certificate, uint8_t fingerprint[MT_FINGERPRINT_LEN])
+{
+	taken_apart++;
+	return __real_mt_identity_fingerprint_client(certificate, fingerprint);
+}
+
+/* A client's certificate is taken apart once; whether its key may come in is asked every time. */
+static void test_handshake_known_client(void **state)
+{
+	enum { OTHERS = 2 * MT_TLS_KNOWN }; /* more than are remembered */
+	const struct pair_fixture *f = *state;
+	struct mt_tls_server *server = pair_make_server(f, true);
+	struct mt_tls_client *client = pair_make_client(f, true);
+	struct pair_door door = {0};
+	struct pair_outcome out;
+	uint8_t key[MT_KEY_LEN];
+	uint8_t fingerprint[MT_FINGERPRINT_LEN];
+
+	taken_apart = 0;
+	for (unsigned i = 1; i <= 3; i++) {
+		pair_shake(&out, server, client, &door);
+		assert_int_equal(out.server_rc, 0);
+		assert_int_equal(door.calls, i);
+		assert_memory_equal(door.fingerprint, f->client_fingerprint, MT_FINGERPRINT_LEN);
+	}
+	assert_int_equal(taken_apart, 1);
+	door.answer = GNUTLS_A_CERTIFICATE_REVOKED;
+	pair_shake(&out, server, client, &door);
+	assert_int_equal(out.alert_at_client, GNUTLS_A_CERTIFICATE_REVOKED);
+	door.answer = 0;
+	assert_int_equal(taken_apart, 1);
+
+	for (unsigned i = 0; i < OTHERS; i++) {
+		struct mt_tls_client_config config = {.has_key = true, .pin_count = 1};
+		struct mt_tls_client *other = NULL;
+
+		assert_int_equal(mt_identity_generate(key), 0);
+		assert_int_equal(mt_identity_fingerprint(key, fingerprint), 0);
+		memcpy(config.key, key, sizeof(key));
+		memcpy(config.pins[0], f->pin, MT_PIN_LEN);
+		assert_int_equal(mt_tls_client_new(&other, &config), 0);
+		pair_shake(&out, server, other, &door);
+		assert_int_equal(out.server_rc, 0);
+		assert_memory_equal(door.fingerprint, fingerprint, MT_FINGERPRINT_LEN);
+		mt_tls_client_unref(other);
+	}
+	assert_int_equal(taken_apart, 1 + OTHERS);
+	pair_shake(&out, server, client, &door);
+	assert_memory_equal(door.fingerprint, f->client_fingerprint, MT_FINGERPRINT_LEN);
+	mt_tls_client_unref(client);
+	mt_tls_server_unref(server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -414,6 +475,7 @@ int main(void)
 		cmocka_unit_test(test_handshake_unpinned_appliance),
 		cmocka_unit_test(test_handshake_pinned_bad_leaf),
 		cmocka_unit_test(test_handshake_proven_chain),
+		cmocka_unit_test(test_handshake_known_client),
 	};
 
 	return cmocka_run_group_tests(tests, pair_setup, pair_teardown);
