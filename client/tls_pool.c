@@ -226,6 +226,11 @@ struct mt_stream *mt_tls_pool_take(struct mt_tls_pool *pool)
 	return stream;
 }
 
+size_t mt_tls_pool_taken(const struct mt_tls_pool *pool)
+{
+	return mt_tls_loop_open(pool->connections) - pool->ready_count;
+}
+
 void mt_tls_pool_clear(struct mt_tls_pool *pool)
 {
 	pool->wanted = 0;

@@ -49,6 +49,8 @@ void mt_tls_pool_free(struct mt_tls_pool *pool);
 void mt_tls_pool_want(struct mt_tls_pool *pool, size_t count);
 /* A connection on which nothing has been sent, the caller's now; NULL: none is ready. */
 struct mt_stream *mt_tls_pool_take(struct mt_tls_pool *pool);
+/* How many of those that were taken are there still. */
+size_t mt_tls_pool_taken(const struct mt_tls_pool *pool);
 /* Gives up what is ready or under way. */
 void mt_tls_pool_clear(struct mt_tls_pool *pool);
 /* Closes those that were ready for too long; now and then. */

@@ -122,6 +122,9 @@ static void announce(struct mt_uplink *u, enum mt_transport transport)
 	if (transport == MT_TRANSPORT_NONE || transport == u->transport) {
 		return;
 	}
+	if (transport == MT_TRANSPORT_QUIC) {
+		u->tls.room_ms = 0;
+	}
 	if (u->transport == MT_TRANSPORT_TLS) {
 		why = "UDP gets through";
 	} else if (u->config.choice == MT_CHOICE_AUTO && transport == MT_TRANSPORT_TLS) {

@@ -35,10 +35,12 @@
 #define MT_UPLINK_BACKOFF_SOON_MS 2000 /* the longest during the first minute without a server */
 #define MT_UPLINK_BACKOFF_MAX_MS  5000
 #define MT_UPLINK_SOON_MS         60000
-#define MT_UPLINK_CROWDED_MS      3000 /* after a connection that ended for a limit */
-#define MT_UPLINK_PROBE_MS        4000 /* a try of QUIC while TLS is in use */
-#define MT_UPLINK_SPARES          2    /* TLS connections opened ahead of time, while in use */
-#define MT_UPLINK_SPARES_MS       5000 /* in use: a request was that short ago */
+#define MT_UPLINK_CROWDED_MS      3000   /* after a connection that ended for a limit */
+#define MT_UPLINK_ROOM_MS         2000   /* without TLS, for QUIC to come in at a limit */
+#define MT_UPLINK_ROOM_AGAIN_MS   300000 /* between such tries, when they do not help */
+#define MT_UPLINK_PROBE_MS        4000   /* a try of QUIC while TLS is in use */
+#define MT_UPLINK_SPARES          2      /* TLS connections opened ahead of time, while in use */
+#define MT_UPLINK_SPARES_MS       5000   /* in use: a request was that short ago */
 
 enum mt_uplink_state {
 	MT_UPLINK_CONNECTING,

@@ -24,6 +24,7 @@ struct mt_uplink_tls {
 	unsigned failed_dials;   /* in a row while up */
 	uint64_t pause_ms;       /* no dial before */
 	uint64_t used_ms;        /* the last request */
+	uint64_t room_ms;        /* no room for QUIC is made before */
 	struct mt_reason reason; /* of the last failure */
 };
 
@@ -86,6 +87,10 @@ void mt_uplink_close_links(struct mt_uplink *u);
 int mt_uplink_tls_new(struct mt_uplink *u) MT_MUST_CHECK;
 void mt_uplink_tls_free(struct mt_uplink *u);
 void mt_uplink_tls_stop(struct mt_uplink *u); /* closes all but tunnels */
+/* The server has as many connections of this identity as it allows, and those over TLS may be what
+ * keeps QUIC out: gives them up for a try, unless tunnels use them. Whether QUIC is to be tried
+ * again at once. */
+bool mt_uplink_tls_make_room(struct mt_uplink *u);
 void mt_uplink_tls_update(struct mt_uplink *u);
 struct mt_stream *mt_uplink_tls_take(struct mt_uplink *u); /* NULL: none now */
 

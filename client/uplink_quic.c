@@ -85,6 +85,14 @@ static void count_failure(struct mt_uplink *u)
 	u->retry_ms = now + backoff_ms(u);
 }
 
+/* The server answers, and is at a limit: without a pause this would go round in circles. */
+static void note_crowded(struct mt_uplink *u, const struct mt_reason *reason)
+{
+	if (reason->crowded && !mt_uplink_tls_make_room(u)) {
+		u->retry_ms = uv_now(u->config.loop) + MT_UPLINK_CROWDED_MS;
+	}
+}
+
 static void forget_link(struct mt_uplink *u, const struct mt_link *link)
 {
 	for (size_t i = 0; i < u->link_count; i++) {
@@ -107,17 +115,12 @@ static void on_link_end(struct mt_link *link, const struct mt_reason *reason, vo
 		mt_uplink_fail(u, reason);
 		return;
 	}
-	if (reason->crowded) {
-		/* The handshake went well, so no failure was counted: without a pause this would
-		 * go round in circles.
-		 */
-		u->retry_ms = uv_now(u->config.loop) + MT_UPLINK_CROWDED_MS;
-	}
 	u->reason = *reason;
 	/* A server that lets us in to throw us out must not be asked again and again at once. */
 	if (mt_driver_now_ns(u->driver) - link->up_ns < MT_LINK_LASTING_NS) {
 		count_failure(u);
 	}
+	note_crowded(u, reason);
 	mt_uplink_update(u);
 }
 
@@ -197,6 +200,8 @@ static void on_dial_failed(struct mt_uplink *u, const struct mt_reason *reason)
 	/* With a connection up this one was an extra: its failure is no reason to give up. */
 	if (reason->permanent || mt_uplink_is_hopeless(u)) {
 		mt_uplink_fail(u, reason);
+	} else {
+		note_crowded(u, reason);
 	}
 }
 

@@ -196,6 +196,28 @@ void mt_uplink_tls_stop(struct mt_uplink *u)
 	mt_chooser_set_tls(&u->chooser, false, uv_now(u->config.loop));
 }
 
+bool mt_uplink_tls_make_room(struct mt_uplink *u)
+{
+	struct mt_uplink_tls *t = &u->tls;
+	uint64_t now = uv_now(u->config.loop);
+
+	if (t->pool == NULL || u->config.choice != MT_CHOICE_AUTO) {
+		return false;
+	}
+	if (!t->up) {
+		return now < t->pause_ms && now < t->room_ms; /* it may have come a moment early */
+	}
+	if (now < t->room_ms ||
+		mt_tls_pool_taken(t->pool) > (t->channel.stream != NULL ? 1u : 0u)) {
+		return false;
+	}
+	mt_uplink_tls_stop(u);
+	t->pause_ms = now + MT_UPLINK_ROOM_MS;
+	t->room_ms = now + MT_UPLINK_ROOM_AGAIN_MS;
+	u->retry_ms = now;
+	return true;
+}
+
 void mt_uplink_tls_free(struct mt_uplink *u)
 {
 	mt_uplink_tls_stop(u);

@@ -146,6 +146,18 @@ void mt_tls_loop_set_kernel(struct mt_tls_loop *l, bool kernel)
 	l->kernel = kernel;
 }
 
+size_t mt_tls_loop_open(const struct mt_tls_loop *l)
+{
+	const struct mt_tls_stream *s;
+	size_t count = 0;
+
+	TAILQ_FOREACH(s, &l->all, of_loop)
+	{
+		count += s->open && !s->released ? 1 : 0;
+	}
+	return count;
+}
+
 size_t mt_tls_loop_half_open(const struct mt_tls_loop *l)
 {
 	return l->half_open;

@@ -34,6 +34,8 @@ int mt_tls_loop_new(struct mt_tls_loop **out, uv_loop_t *loop, struct mt_poller 
 void mt_tls_loop_free(struct mt_tls_loop *l);
 /* Whether new connections try kernel TLS; off at first. */
 void mt_tls_loop_set_kernel(struct mt_tls_loop *l, bool kernel);
+/* Connections behind their handshake that nobody has released. */
+size_t mt_tls_loop_open(const struct mt_tls_loop *l);
 /* Connections in their handshake. */
 size_t mt_tls_loop_half_open(const struct mt_tls_loop *l);
 

@@ -164,6 +164,29 @@ def test_udp_blocked_from_the_start_and_back():
 
 
 @alone
+def test_back_within_a_limit_of_one():
+    """A client that may have one connection returns to QUIC too, once no tunnel is left on TLS."""
+    with World() as world:
+        world.server.ctl("client", "set", "laptop", "--max-connections", "1")
+        world.filter.drop()
+        client = world.client(wait=False)
+        with world.connect() as sock:
+            client.process.wait_line(r"^transport tls: .*UDP")
+            mark = client.process.mark()
+            world.filter.let_through()
+            # The tunnel's connection is the one that it may have.
+            wait_until(lambda: world.server.json("stats")["counters"]
+                       ["limit_client_connections"],
+                       RETURN_SECONDS * SLOW, what="a try of QUIC at the limit")
+            sock.sendall(b"still")
+            assert receive_exactly(sock, 5) == b"still"
+            assert "transport quic" not in client.process.text()
+        client.process.wait_line(r"^transport quic: ", RETURN_SECONDS * SLOW, mark)
+        with world.connect():
+            assert world.streams("tls") == 0, world.server.connections()
+
+
+@alone
 def test_udp_blocked_in_mid_transfer_and_back():
     """UDP is dropped in the midst of a transfer: new tunnels work within 5 s, also one that was
     asked for before anybody could know; then UDP is let through, and dropped again."""
