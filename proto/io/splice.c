@@ -14,6 +14,7 @@
 #define TURN_BYTES   (1024u * 1024) /* a direction, before other sockets get their share */
 #define FILL_BYTES   (512u * 1024)  /* of plain TCP at once */
 #define FILL_RECORDS 16             /* of TLS: less than the pipe can hold */
+#define CONTROLS_MAX 16             /* between payload: no honest peer has more to say */
 
 enum direction {
 	OPEN,
@@ -141,12 +142,15 @@ static ssize_t splice_some(int from, int to, size_t len)
 	return n < 0 ? -errno : n;
 }
 
+/* Without a descriptor for a pipe the bytes stay where they are until there is one: other tunnels
+ * give theirs back whenever they are empty. */
 static bool ensure_pipe(struct mt_splice *p, struct way *w)
 {
 	int rv = w->pipe != NULL ? 0 : mt_pipes_get(p->cfg.pipes, &w->pipe);
 
 	if (rv < 0) {
-		cut(p, rv, MT_APP_LIMIT);
+		w->waits = true;
+		mt_pacer_wait(p->cfg.pump.pacer, &p->paced, false);
 	}
 	return rv == 0;
 }
@@ -224,7 +228,7 @@ static void fill_down(struct mt_splice *p)
 
 		if (n > 0) {
 			records++;
-		} else if (n == -EINVAL && controls++ < FILL_RECORDS) {
+		} else if (n == -EINVAL && controls++ < CONTROLS_MAX) {
 			take_control(p);
 		} else if (n == 0) {
 			(void)mt_tls_socket_fail(&p->tls->sock, -ECONNRESET); /* latched */

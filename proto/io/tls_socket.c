@@ -31,12 +31,6 @@ static int fail(struct mt_tls_socket *s, enum mt_tls_fault fault, int err)
 	return s->err;
 }
 
-int mt_tls_socket_fail(struct mt_tls_socket *s, int err)
-{
-	return err == -ECONNRESET || err == -EPIPE ? fail(s, MT_TLS_FAULT_RESET, MT_E_RESET)
-						   : fail(s, MT_TLS_FAULT_TRANSPORT, err);
-}
-
 static void send_alert(struct mt_tls_socket *s, int alert)
 {
 	int rv;
@@ -46,11 +40,41 @@ static void send_alert(struct mt_tls_socket *s, int alert)
 	}
 	if (s->established && s->ktls == MT_KTLS_ON) {
 		rv = mt_ktls_send_alert(s->fd, ALERT_FATAL, (uint8_t)alert);
+		if (rv == -EBADMSG) { /* once more, for what the socket could not open */
+			rv = mt_ktls_send_alert(s->fd, ALERT_FATAL, (uint8_t)alert);
+		}
 	} else {
 		rv = gnutls_alert_send(
 			s->tls.session, GNUTLS_AL_FATAL, (gnutls_alert_description_t)alert);
 	}
 	(void)rv; /* it only explains: where it does not fit, the reset must do */
+}
+
+/* The alert for a record that the kernel could not open; -1: the error has nothing to do with it.
+ */
+static int alert_of_kernel(const struct mt_tls_socket *s, int err)
+{
+	if (s->ktls != MT_KTLS_ON) {
+		return -1;
+	}
+	switch (err) {
+	case -EBADMSG: return GNUTLS_A_BAD_RECORD_MAC;
+	case -EMSGSIZE: return GNUTLS_A_RECORD_OVERFLOW;
+	case -EINVAL: return GNUTLS_A_UNEXPECTED_MESSAGE;
+	default: return -1;
+	}
+}
+
+int mt_tls_socket_fail(struct mt_tls_socket *s, int err)
+{
+	int alert = alert_of_kernel(s, err);
+
+	if (alert >= 0 && s->fault == MT_TLS_FAULT_NONE) {
+		send_alert(s, alert);
+		return fail(s, MT_TLS_FAULT_PROTOCOL, MT_E_TLS);
+	}
+	return err == -ECONNRESET || err == -EPIPE ? fail(s, MT_TLS_FAULT_RESET, MT_E_RESET)
+						   : fail(s, MT_TLS_FAULT_TRANSPORT, err);
 }
 
 /* The error of the socket behind a failure of GnuTLS' push or pull; 0: it has none. */
@@ -320,16 +344,6 @@ static int take_record(struct mt_tls_socket *s, uint8_t type, const uint8_t *rec
 	return fail(s, MT_TLS_FAULT_PROTOCOL, MT_E_TLS);
 }
 
-/* EBADMSG and the like: the kernel could not open a record. */
-static int fail_kernel(struct mt_tls_socket *s, int err)
-{
-	if (err == -EBADMSG || err == -EMSGSIZE || err == -EINVAL) {
-		send_alert(s, err == -EBADMSG ? GNUTLS_A_BAD_RECORD_MAC : GNUTLS_A_RECORD_OVERFLOW);
-		return fail(s, MT_TLS_FAULT_PROTOCOL, MT_E_TLS);
-	}
-	return mt_tls_socket_fail(s, err);
-}
-
 /* The kernel gives a record in pieces where the buffer ends within it: of an alert, the second byte
  * then. */
 static ssize_t read_alert(const struct mt_tls_socket *s, uint8_t first, uint8_t alert[2])
@@ -356,7 +370,7 @@ static ssize_t recv_kernel(struct mt_tls_socket *s, void *buf, size_t len)
 			return MT_E_AGAIN;
 		}
 		if (got < 0) {
-			return fail_kernel(s, (int)got);
+			return mt_tls_socket_fail(s, (int)got);
 		}
 		if (type == MT_RECORD_DATA && got > 0) {
 			return got;
@@ -364,7 +378,7 @@ static ssize_t recv_kernel(struct mt_tls_socket *s, void *buf, size_t len)
 		if (type == MT_RECORD_ALERT && got == 1 && len == 1) {
 			got = read_alert(s, *(const uint8_t *)buf, alert);
 			if (got < 0) {
-				return fail_kernel(s, (int)got);
+				return mt_tls_socket_fail(s, (int)got);
 			}
 			record = alert;
 		}
@@ -388,7 +402,7 @@ int mt_tls_socket_take_control(struct mt_tls_socket *s)
 		return MT_E_AGAIN;
 	}
 	if (got < 0) {
-		return fail_kernel(s, (int)got);
+		return mt_tls_socket_fail(s, (int)got);
 	}
 	/* Payload that splice would not take is a defect of ours or of the kernel: it must not be
 	 * lost. */

@@ -94,7 +94,8 @@ int mt_tls_socket_take_control(struct mt_tls_socket *s) MT_MUST_CHECK;
 /* Notes records that were moved past this module; an error when there have been too many. */
 int mt_tls_socket_count_records(
 	struct mt_tls_socket *s, uint64_t received, uint64_t sent) MT_MUST_CHECK;
-/* Makes it fail with an error of the socket (a negative errno) that somebody else met. */
+/* Makes it fail with an error of the socket (a negative errno) that somebody else met; the peer is
+ * told when it is the kernel's word for a record that it could not open. */
 int mt_tls_socket_fail(struct mt_tls_socket *s, int err);
 
 /* Whether the other host has stopped answering what was sent, for MT_TLS_SILENT_MS. A host that

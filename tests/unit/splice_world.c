@@ -35,6 +35,10 @@ ssize_t __wrap_splice(int from, loff_t *from_off, int to, loff_t *to_off, size_t
 		errno = EINVAL;
 		return -1;
 	}
+	if (from == world_kernel.client && world_kernel.broken != 0) {
+		errno = world_kernel.broken;
+		return -1;
+	}
 	len = world_kernel.most > 0 && world_kernel.most < len ? world_kernel.most : len;
 	return __real_splice(from, from_off, to, to_off, len, how);
 }
@@ -115,6 +119,7 @@ void world_open(struct world *w)
 	w->mem = mt_mem_new();
 	w->pipes = mt_pipes_new();
 	assert_int_equal(mt_poller_new(&w->poller, &w->loop), 0);
+	assert_int_equal(mt_pacer_new(&w->pacer, &w->loop), 0);
 	assert_int_equal(mt_tls_loop_new(&w->tls, &w->loop, w->poller, w->mem), 0);
 	make_pair(&world_kernel.client, &w->client);
 	make_pair(&w->target_near, &w->target);
@@ -139,6 +144,7 @@ void world_join(struct world *w)
 							.stream = &w->s->base,
 							.fd = w->target_near,
 							.user = w,
+							.pacer = w->pacer,
 							.mem = w->mem},
 		.pipes = w->pipes,
 		.on_end = on_end};
@@ -174,6 +180,7 @@ void world_close(struct world *w)
 	mt_pipes_free(w->pipes);
 	mt_tls_loop_free(w->tls);
 	mt_poller_free(w->poller);
+	mt_pacer_free(w->pacer);
 	(void)uv_run(&w->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&w->loop), 0);
 	assert_int_equal(mt_mem_used(w->mem), 0);

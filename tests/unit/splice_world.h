@@ -21,12 +21,14 @@ extern struct world_kernel {
 	uint8_t sent[2];      /* the last alert */
 	unsigned sent_alerts; /* how many */
 	unsigned refusals;    /* alerts that do not fit the socket yet */
+	int broken;           /* the errno for a record that it cannot open; 0: none */
 } world_kernel;
 
 struct world {
 	uv_loop_t loop;
 	struct mt_mem *mem;
 	struct mt_poller *poller;
+	struct mt_pacer *pacer;
 	struct mt_tls_loop *tls;
 	struct mt_pipes *pipes;
 	struct mt_tls_stream *s;

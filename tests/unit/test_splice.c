@@ -302,7 +302,31 @@ static void test_splice_cancel_with_bytes(void **state)
 	world_close(&w);
 }
 
-/* Without descriptors for a pipe that one tunnel ends, and says why. */
+/* A record that the kernel cannot open: the client is told why, the target gets a reset. */
+static void test_splice_bad_records(void **state)
+{
+	static const struct {
+		int err;
+		int alert;
+	} cases[] = {{EBADMSG, GNUTLS_A_BAD_RECORD_MAC}, {EMSGSIZE, GNUTLS_A_RECORD_OVERFLOW}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct world w;
+
+		world_start(&w);
+		world_exchange(&w, 50000);
+		world_kernel.broken = cases[i].err;
+		assert_int_equal(world_put(w.client, 0, 100), 100);
+		world_expect_end(&w, w.target, ECONNRESET);
+		assert_int_equal(world_kernel.sent_alerts, 1);
+		assert_int_equal(world_kernel.sent[0], 2);
+		assert_int_equal(world_kernel.sent[1], cases[i].alert);
+		finish_cut(&w, MT_E_RESET, MT_TLS_FAULT_PROTOCOL);
+	}
+}
+
+/* Without descriptors for a pipe a tunnel waits until there are some, in both directions. */
 static void test_splice_without_pipes(void **state)
 {
 	struct rlimit before, none;
@@ -318,16 +342,27 @@ static void test_splice_without_pipes(void **state)
 		assert_int_equal(mt_pipes_get(w.pipes, &idle[i]), 0);
 	}
 	assert_int_equal(world_put(w.client, 0, 100), 100);
+	assert_int_equal(world_put(w.target, 0, 100), 100);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	for (unsigned n = 0; n < TURNS_MAX && !w.over; n++) {
-		(void)uv_run(&w.loop, UV_RUN_NOWAIT);
+	for (unsigned n = 0; n < 20; n++) {
+		(void)uv_run(&w.loop, UV_RUN_ONCE); /* the pacer's turns, and nothing in between */
 	}
+	assert_false(w.over);
+	assert_int_equal(recv(w.target, &(char){0}, 1, 0), -1);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	for (size_t up = 0, down = 0; up < 100 || down < 100;) {
+		(void)uv_run(&w.loop, UV_RUN_ONCE);
+		up += up < 100 ? world_take(w.client, up) : 0;
+		down += down < 100 ? world_take(w.target, down) : 0;
+	}
 	for (size_t i = 0; i < 2; i++) {
 		mt_pipes_put(w.pipes, idle[i]);
 	}
-	world_expect_end(&w, w.target, ECONNRESET);
-	finish_cut(&w, -EMFILE, MT_TLS_FAULT_NONE);
+	world_say_close_notify(&w);
+	world_expect_end(&w, w.target, 0);
+	assert_int_equal(shutdown(w.target, SHUT_WR), 0);
+	world_expect_end(&w, w.client, 0);
+	finish_clean(&w, 100, 100);
 }
 
 static void test_pipes_are_kept_up_to_a_cap(void **state)
@@ -365,6 +400,7 @@ int main(void)
 		cmocka_unit_test(test_splice_user_canceled),
 		cmocka_unit_test(test_splice_record_limit),
 		cmocka_unit_test(test_splice_cancel_with_bytes),
+		cmocka_unit_test(test_splice_bad_records),
 		cmocka_unit_test(test_splice_without_pipes),
 		cmocka_unit_test(test_pipes_are_kept_up_to_a_cap),
 	};
