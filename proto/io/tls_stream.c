@@ -53,7 +53,8 @@ static void die(struct mt_tls_stream *s)
 	mt_tls_stream_close(s, s->sock.fault == MT_TLS_FAULT_RESET ||
 				       s->sock.fault == MT_TLS_FAULT_TRANSPORT ||
 				       s->sock.fault == MT_TLS_FAULT_ALERT);
-	if (!whole) {
+	/* What came right before it is still handed over: a server that says why, and resets. */
+	if (!whole && (s->told & MT_TLS_EV_READABLE) == 0) {
 		mt_tls_stream_drop_rx(s);
 	}
 	announce(s, whole ? MT_TLS_EV_STOP : MT_TLS_EV_RESET);
@@ -216,8 +217,11 @@ static void deliver(struct mt_tls_stream *s)
 			h->on_readable(base, base->user);
 		} else if (one == MT_TLS_EV_WRITABLE && h->on_writable != NULL && !s->dead) {
 			h->on_writable(base, base->user);
-		} else if (one == MT_TLS_EV_RESET && h->on_reset != NULL) {
-			h->on_reset(base, MT_APP_CANCELLED, base->user);
+		} else if (one == MT_TLS_EV_RESET) {
+			mt_tls_stream_drop_rx(s);
+			if (h->on_reset != NULL) {
+				h->on_reset(base, MT_APP_CANCELLED, base->user);
+			}
 		} else if (one == MT_TLS_EV_STOP && h->on_stop != NULL) {
 			h->on_stop(base, MT_APP_CANCELLED, base->user);
 		} else if (one == MT_TLS_EV_END && h->on_end != NULL) {

@@ -395,6 +395,38 @@ static void test_stream_fin_within_a_record_is_a_reset(void **state)
 }
 
 /* All of the peer's bytes are here: only our direction is cut. */
+/* What came right before a reset says why, perhaps: it is read first. */
+static void test_stream_bytes_before_a_reset(void **state)
+{
+	struct world w;
+
+	connect_both(&w, state);
+	assert_int_equal(mt_stream_send(w.a.s, "\5", 1), 0);
+	mt_stream_release(w.a.s, 1);
+	w.a.s = NULL;
+	until(&w, &w.b.reset);
+	assert_int_equal(w.b.received, 1);
+	assert_int_equal(mt_stream_readable(w.b.s), 0);
+	assert_false(w.b.fin);
+	world_close(&w);
+}
+
+/* Nor is it kept from the reset by somebody who does not take it. */
+static void test_stream_reset_behind_unread_bytes(void **state)
+{
+	struct world w;
+
+	connect_both(&w, state);
+	w.b.holds = true;
+	assert_int_equal(mt_stream_send(w.a.s, "\5", 1), 0);
+	mt_stream_release(w.a.s, 1);
+	w.a.s = NULL;
+	until(&w, &w.b.reset);
+	assert_int_equal(w.b.received, 0);
+	assert_int_equal(mt_stream_readable(w.b.s), 0);
+	world_close(&w);
+}
+
 static void test_stream_reset_behind_fin_is_a_stop(void **state)
 {
 	const struct linger now = {.l_onoff = 1, .l_linger = 0};
@@ -526,6 +558,8 @@ int main(void)
 		cmocka_unit_test(test_stream_release_behind_fin_stops_the_peer),
 		cmocka_unit_test(test_stream_fin_without_close_notify_is_a_reset),
 		cmocka_unit_test(test_stream_fin_within_a_record_is_a_reset),
+		cmocka_unit_test(test_stream_bytes_before_a_reset),
+		cmocka_unit_test(test_stream_reset_behind_unread_bytes),
 		cmocka_unit_test(test_stream_reset_behind_fin_is_a_stop),
 		cmocka_unit_test(test_stream_backpressure),
 		cmocka_unit_test(test_handshake_refused),
