@@ -172,6 +172,11 @@ void mt_relay_take(
 	if (h.count > 1 && !reassemble(r, &h)) {
 		return;
 	}
+	/* Over TLS the plain form has no other mark of whose it is: programs of one identity behind
+	 * one address share the relay. */
+	if (!extended && r->conn == NULL && stream != NULL) {
+		h.session = mt_relay_stream_number(stream);
+	}
 	s = use_session(r, extended, h.session);
 	if (s == NULL) {
 		mt_count(&r->env->counters->errors, 1);

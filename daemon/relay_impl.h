@@ -44,8 +44,8 @@ struct mt_relay_session {
 	LIST_ENTRY(mt_relay_session) of_bucket;
 	TAILQ_ENTRY(mt_relay_session) by_use;
 	struct mt_relay *relay;
-	bool extended; /* else the one session of all datagrams of the plain form */
-	uint32_t id;
+	bool extended; /* else all datagrams of the plain form, over TLS those of one stream */
+	uint32_t id;   /* of the plain form: 0, over TLS the stream's number */
 	enum mt_relay_via via;
 	struct mt_relay_stream *stream;
 	uint16_t next_packet; /* number of the next answer that travels in fragments */
@@ -81,6 +81,7 @@ struct mt_relay {
 	struct mt_reassembly reassembly;
 	struct mt_deadline reassembly_due;
 	struct mt_relay_stream_list streams;
+	uint32_t streams_ever;
 };
 
 /* relay.c */
@@ -107,6 +108,7 @@ void mt_relay_on_ready(struct mt_poll_item *item, unsigned events);
 
 /* relay_stream.c */
 struct mt_frames *mt_relay_stream_frames(struct mt_relay_stream *stream);
+uint32_t mt_relay_stream_number(const struct mt_relay_stream *stream); /* of the relay's streams */
 
 /* relay.c: a datagram of either form that arrived by `stream`, or as a datagram (NULL). */
 void mt_relay_take(

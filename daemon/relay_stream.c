@@ -12,11 +12,17 @@ struct mt_relay_stream {
 	struct mt_frames *frames;      /* of `quic`, or its own */
 	struct mt_frames_stream *quic; /* NULL: another carrier */
 	uint64_t dropped;              /* of the frames', that the worker's counters know of */
+	uint32_t number;
 };
 
 struct mt_frames *mt_relay_stream_frames(struct mt_relay_stream *stream)
 {
 	return stream->frames;
+}
+
+uint32_t mt_relay_stream_number(const struct mt_relay_stream *stream)
+{
+	return stream->number;
 }
 
 static void count_dropped(struct mt_relay_stream *stream)
@@ -55,6 +61,7 @@ static struct mt_relay_stream *make(struct mt_relay *relay)
 		return NULL;
 	}
 	stream->relay = relay;
+	stream->number = ++relay->streams_ever;
 	return stream;
 }
 

@@ -177,7 +177,8 @@ def resets(server, reason):
 
 
 def test_garbage_in_a_transfer():
-    """A record that does not open ends the tunnel by a reset, and only that tunnel."""
+    """A record that does not open ends the tunnel by a reset, and only that tunnel; the client is told
+    why, and it is counted."""
     with Server() as server, TcpTarget(watch) as target, TcpTarget(echo) as other:
         profile = server.enrol()
         with open_stream(server, profile, other) as good:
@@ -185,9 +186,52 @@ def test_garbage_in_a_transfer():
                 stream.sock.setblocking(True)
                 stream.sock.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
                 target.wait_ended()
+                stream.sock.setblocking(False)
+                try:
+                    while True:
+                        assert stream.receive() != b"", "a clean end"
+                except tls_client.Failure as failure:
+                    assert (failure.kind, failure.code) == ("alert", 20), failure
             assert target.results == ["reset"], target.results
+            wait_until(lambda: server.json("stats")["counters"]["protocol_errors"] == 1,
+                       what="the counter")
             good.send(b"on")
             assert good.receive() == b"on"
+
+
+def test_plain_udp_of_two_programs():
+    """Two programs of one identity, behind one address, each with UDP of the plain form: each has a
+    socket of its own at the server, and gets what is sent there."""
+    def udp_stream(profile):
+        scalar, host, port = tls_client.read_profile(profile)
+        stream = tls_client.TlsStream((host, port), tls_client.make_context(scalar), 30 * SLOW)
+        stream.handshake()
+        stream.send(b"\3")
+        assert stream.receive(1) == b"\0"
+        return stream
+
+    def framed(payload, port):
+        data = port.to_bytes(2, "big") + bytes([9]) + b"127.0.0.1" + payload
+        return len(data).to_bytes(2, "big") + data
+
+    with Server() as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
+        target.bind(("127.0.0.1", 0))
+        target.settimeout(30 * SLOW)
+        port = target.getsockname()[1]
+        profile = server.enrol()
+        with udp_stream(profile) as first, udp_stream(profile) as second:
+            sources = []
+            for stream, payload in (first, b"first"), (second, b"second"):
+                stream.send(framed(payload, port))
+                data, source = target.recvfrom(100)
+                assert data == payload
+                sources.append(source)
+            assert len(server.connections()) == 1, server.connections()
+            assert len(set(sources)) == 2, sources
+            for payload, source in zip((b"for the first", b"for the second"), sources):
+                target.sendto(payload, source)
+            assert first.receive() == framed(b"for the first", port)
+            assert second.receive() == framed(b"for the second", port)
 
 
 def test_key_update():
