@@ -100,6 +100,12 @@ int mt_tls_move_prepare(struct mt_tls_move *move, struct mt_appliance *a,
 	if (rv == 0 && request.count > 0) {
 		rv = mt_tls_listen_open(&move->listen, &request, why, why_cap, next, next_cap);
 	}
+	if (rv == -EADDRINUSE && quic->prepared) {
+		/* Whoever moves QUIC is asked, and not left without TLS unawares. */
+		(void)snprintf(next, next_cap,
+			"find the program that has the port (ss -tlpn), or set tcp.bind_addr with "
+			"it: mytunnelctl set server.bind_addr ... tcp.bind_addr 0.0.0.0:8443");
+	}
 	if (rv != 0) {
 		move->prepared = false;
 	}

@@ -99,6 +99,23 @@ def test_bind_addr_in_use():
         tunnel(server.client(), target)
 
 
+def test_bind_addr_without_its_tcp_port():
+    """Where only the TCP port is another program's, QUIC does not move alone: whoever asked is told how
+    both can, in one change."""
+    with Server() as server, TcpTarget(echo) as target, socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        before = server.address
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        done = server.ctl("set", "server.bind_addr", taken, check=False)
+        assert done.returncode == 1 and f"TCP {taken}" in done.stderr, done.stderr
+        assert "set server.bind_addr ... tcp.bind_addr" in done.stderr, done.stderr
+        assert server.address == before and len(server.status()["listeners"]) == 2
+        server.ctl("set", "server.bind_addr", taken, "tcp.bind_addr", "127.0.0.1:0")
+        assert server.address == taken and len(server.status()["listeners"]) == 2
+        tunnel(server.client(), target)
+
+
 def test_confirm_of_an_address():
     """Who moves the server away from under himself has it back."""
     with Server() as server, TcpTarget(echo) as target:
