@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define UDP_NEWS_MS 60000
+
 struct session {
 	uv_loop_t loop;
 	struct mt_mem *mem;
@@ -22,6 +24,9 @@ struct session {
 	size_t listener_count;
 	struct mt_udp_forward *udp_forwards[MT_SESSION_FORWARDS_MAX];
 	size_t udp_forward_count;
+	enum mt_tunnel_log_form log;
+	uint64_t udp_dropped; /* as it was told last */
+	uv_timer_t udp_news;  /* only with a log */
 	uv_signal_t signals[2];
 	size_t signal_count;
 	int result;
@@ -57,6 +62,29 @@ static void on_datagram(const uint8_t *data, size_t len, void *user)
 	struct session *s = user;
 
 	mt_udp_relay_deliver(s->udp, data, len);
+}
+
+static uint64_t dropped(const struct mt_udp_relay_stats *stats)
+{
+	return stats->dropped_foreign + stats->dropped_malformed + stats->dropped_too_long +
+	       stats->dropped_offline + stats->dropped_queue + stats->dropped_unknown;
+}
+
+/* Of the log: what became of UDP, when there was any at all, or when more was lost. */
+static void tell_udp(struct session *s, bool always)
+{
+	const struct mt_udp_relay_stats *stats = mt_udp_relay_stats(s->udp);
+	const uint64_t lost = dropped(stats);
+
+	if (lost > s->udp_dropped || (always && stats->sent + stats->received > 0)) {
+		mt_tunnel_log_udp(s->log, stats, lost > s->udp_dropped);
+		s->udp_dropped = lost;
+	}
+}
+
+static void on_udp_news(uv_timer_t *timer)
+{
+	tell_udp(timer->data, false);
 }
 
 static void on_network_change(void *user)
@@ -131,6 +159,13 @@ static int start_core(
 	s->udp = mt_udp_relay_new(&s->loop, s->mem, s->poller, s->uplink);
 	if (s->udp == NULL) {
 		return -ENOMEM;
+	}
+	s->log = config->log;
+	if (s->log != MT_TUNNEL_LOG_OFF) {
+		/* Neither can fail. */
+		(void)uv_timer_init(&s->loop, &s->udp_news);
+		s->udp_news.data = s;
+		(void)uv_timer_start(&s->udp_news, on_udp_news, UDP_NEWS_MS, UDP_NEWS_MS);
 	}
 	locals.mem = s->mem;
 	locals.poller = s->poller;
@@ -240,6 +275,10 @@ static void stop(struct session *s)
 	}
 	mt_netwatch_stop(s->netwatch);
 	mt_locals_free(s->locals);
+	if (s->log != MT_TUNNEL_LOG_OFF) {
+		tell_udp(s, true);
+		uv_close((uv_handle_t *)&s->udp_news, NULL);
+	}
 	mt_udp_relay_free(s->udp);
 	mt_uplink_free(s->uplink);
 	if (s->poller != NULL) {

@@ -16,7 +16,7 @@
 
 static uint64_t dropped; /* lines, since one was written; the program has one thread */
 
-static bool write_line(const struct mt_tunnel_log *log, enum mt_log_level level, const char *event,
+static bool write_line(enum mt_tunnel_log_form form, enum mt_log_level level, const char *event,
 	const struct mt_log_field *fields, size_t count)
 {
 	struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -25,24 +25,24 @@ static bool write_line(const struct mt_tunnel_log *log, enum mt_log_level level,
 	size_t len;
 
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
-	len = mt_log_line_format(line, sizeof(line), log->form == MT_TUNNEL_LOG_JSON,
+	len = mt_log_line_format(line, sizeof(line), form == MT_TUNNEL_LOG_JSON,
 		(int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, level, event, fields, count);
 	/* Writable means room for a page, which a line never exceeds. */
 	return poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0 &&
 	       write(STDERR_FILENO, line, len) >= 0;
 }
 
-static void tell(const struct mt_tunnel_log *log, enum mt_log_level level, const char *event,
+static void tell(enum mt_tunnel_log_form form, enum mt_log_level level, const char *event,
 	const struct mt_log_field *fields, size_t count)
 {
 	if (dropped > 0) {
 		const struct mt_log_field lines = MT_LOG_NUMBER("lines", dropped);
 
-		if (write_line(log, MT_LOG_WARN, "log_dropped", &lines, 1)) {
+		if (write_line(form, MT_LOG_WARN, "log_dropped", &lines, 1)) {
 			dropped = 0;
 		}
 	}
-	if (!write_line(log, level, event, fields, count)) {
+	if (!write_line(form, level, event, fields, count)) {
 		dropped++;
 	}
 }
@@ -95,7 +95,7 @@ void mt_tunnel_log_failed(struct mt_tunnel_log *log, const char *reason)
 	count = begin(log, trace, fields);
 	fields[count++] = MT_LOG_MS("total_ms", uv_hrtime() - log->started_ns);
 	fields[count++] = MT_LOG_TEXT("reason", reason);
-	tell(log, MT_LOG_WARN, "tunnel_failed", fields, count);
+	tell(log->form, MT_LOG_WARN, "tunnel_failed", fields, count);
 	mt_tunnel_log_deinit(log);
 }
 
@@ -131,8 +131,28 @@ void mt_tunnel_log_closed(struct mt_tunnel_log *log, const struct mt_pump_result
 	fields[count++] = MT_LOG_NUMBER("bytes_sent", result->bytes_to_stream);
 	fields[count++] = MT_LOG_NUMBER("bytes_received", result->bytes_to_socket);
 	fields[count++] = MT_LOG_TEXT("reason", end_reason(result));
-	tell(log, MT_LOG_INFO, "tunnel_closed", fields, count);
+	tell(log->form, MT_LOG_INFO, "tunnel_closed", fields, count);
 	mt_tunnel_log_deinit(log);
+}
+
+void mt_tunnel_log_udp(
+	enum mt_tunnel_log_form form, const struct mt_udp_relay_stats *stats, bool more_dropped)
+{
+	const struct mt_log_field fields[] = {
+		MT_LOG_NUMBER("sent", stats->sent),
+		MT_LOG_NUMBER("received", stats->received),
+		MT_LOG_NUMBER("dropped_foreign", stats->dropped_foreign),
+		MT_LOG_NUMBER("dropped_malformed", stats->dropped_malformed),
+		MT_LOG_NUMBER("dropped_too_long", stats->dropped_too_long),
+		MT_LOG_NUMBER("dropped_offline", stats->dropped_offline),
+		MT_LOG_NUMBER("dropped_queue", stats->dropped_queue),
+		MT_LOG_NUMBER("dropped_unknown", stats->dropped_unknown),
+	};
+
+	if (form != MT_TUNNEL_LOG_OFF) {
+		tell(form, more_dropped ? MT_LOG_WARN : MT_LOG_INFO, "udp", fields,
+			sizeof(fields) / sizeof(fields[0]));
+	}
 }
 
 void mt_tunnel_log_deinit(struct mt_tunnel_log *log)

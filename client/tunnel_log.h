@@ -1,9 +1,11 @@
 /* The client's own log, for `connect --verbose`: a line on standard error for each tunnel that
- * failed or has ended, with the trace id by which the server's log calls it. Of the same form as
- * the server's (proto/wire/log_line.h). A reader that hangs costs lines, which are counted.
+ * failed or has ended, with the trace id by which the server's log calls it, and what became of
+ * UDP. Of the same form as the server's (proto/wire/log_line.h). A reader that hangs costs lines,
+ * which are counted.
  */
 #pragma once
 
+#include "client/udp_relay.h"
 #include "client/uplink.h"
 #include "proto/io/pump.h"
 
@@ -33,4 +35,7 @@ void mt_tunnel_log_start(struct mt_tunnel_log *log, enum mt_tunnel_log_form form
 void mt_tunnel_log_failed(struct mt_tunnel_log *log, const char *reason);
 void mt_tunnel_log_open(struct mt_tunnel_log *log);
 void mt_tunnel_log_closed(struct mt_tunnel_log *log, const struct mt_pump_result *result);
+/* What UDP has come to so far; `more_dropped`: more than when it was told last. */
+void mt_tunnel_log_udp(
+	enum mt_tunnel_log_form form, const struct mt_udp_relay_stats *stats, bool more_dropped);
 void mt_tunnel_log_deinit(struct mt_tunnel_log *log);

@@ -13,7 +13,7 @@ import time
 
 import socks
 from harness import ROOT, Server, program, run, wait_until
-from targets import TcpTarget, echo, receive_exactly
+from targets import TcpTarget, UdpTarget, echo, receive_exactly
 
 MANUAL = os.path.join(ROOT, "daemon", "mytunneld.8")
 TRACING = os.path.join(ROOT, "docs", "tracing.md")
@@ -165,6 +165,25 @@ def compare_traces(transport):
         fails(plain, "127.0.0.1", closed.getsockname()[1])
         plain.process.wait_line(
             r"^\S+Z warn tunnel_failed trace=[0-9a-f]{16}-\d+ target=127\.0\.0\.1:\d+ ")
+
+
+def test_udp_is_told():
+    """The client's log says what became of UDP, and what was dropped why."""
+    with Server() as server, UdpTarget() as target:
+        client = server.client(args=("--log-format", "json"))
+        with socks.Association(client.port) as one:
+            one.exchange(b"before", "127.0.0.1", target.port)
+            one.socket.sendto(b"\0\0", one.relay)
+            one.exchange(b"behind it", "127.0.0.1", target.port)
+        client.stop()
+        lines = records(client.process, "udp")
+        assert len(lines) == 1, lines
+        assert lines[0]["sent"] >= 2 and lines[0]["received"] >= 2, lines
+        assert lines[0]["dropped_malformed"] == 1 and lines[0]["level"] == "warn", lines
+        assert lines[0]["dropped_foreign"] == 0, lines
+        quiet = server.client(args=("--verbose",))
+        quiet.stop()
+        assert " udp " not in quiet.process.text()
 
 
 def test_same_trace_on_both_ends():
