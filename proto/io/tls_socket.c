@@ -40,14 +40,20 @@ static void send_alert(struct mt_tls_socket *s, int alert)
 	}
 	if (s->established && s->ktls == MT_KTLS_ON) {
 		rv = mt_ktls_send_alert(s->fd, ALERT_FATAL, (uint8_t)alert);
-		if (rv == -EBADMSG) { /* once more, for what the socket could not open */
-			rv = mt_ktls_send_alert(s->fd, ALERT_FATAL, (uint8_t)alert);
-		}
 	} else {
 		rv = gnutls_alert_send(
 			s->tls.session, GNUTLS_AL_FATAL, (gnutls_alert_description_t)alert);
 	}
 	(void)rv; /* it only explains: where it does not fit, the reset must do */
+}
+
+/* The error of the socket behind a failure of GnuTLS' push or pull; 0: it has none. Clears it. */
+static int socket_error(const struct mt_tls_socket *s)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	return getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? -err : -errno;
 }
 
 /* The alert for a record that the kernel could not open; -1: the error has nothing to do with it.
@@ -70,20 +76,12 @@ int mt_tls_socket_fail(struct mt_tls_socket *s, int err)
 	int alert = alert_of_kernel(s, err);
 
 	if (alert >= 0 && s->fault == MT_TLS_FAULT_NONE) {
+		(void)socket_error(s); /* the kernel would not send with it */
 		send_alert(s, alert);
 		return fail(s, MT_TLS_FAULT_PROTOCOL, MT_E_TLS);
 	}
 	return err == -ECONNRESET || err == -EPIPE ? fail(s, MT_TLS_FAULT_RESET, MT_E_RESET)
 						   : fail(s, MT_TLS_FAULT_TRANSPORT, err);
-}
-
-/* The error of the socket behind a failure of GnuTLS' push or pull; 0: it has none. */
-static int socket_error(const struct mt_tls_socket *s)
-{
-	int err = 0;
-	socklen_t len = sizeof(err);
-
-	return getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? -err : -errno;
 }
 
 /* What GnuTLS' error means, with the alert that the peer is owed. */
