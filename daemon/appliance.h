@@ -68,7 +68,7 @@ struct mt_appliance {
 	struct mt_qlogs qlogs;
 	struct mt_trace_desk trace_desk;
 	struct mt_listeners listeners;
-	struct mt_tls_listeners tls_listeners;
+	struct mt_listeners tls_listeners;
 	struct mt_trial trial;
 
 	struct mt_lookup *lookup; /* NULL before its first use */

@@ -10,58 +10,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void tell(struct mt_appliance *a, const char *event, const struct mt_addr *addr)
-{
-	char text[MT_ADDR_TEXT_MAX];
-
-	(void)mt_addr_format(addr, text, sizeof(text));
-	mt_log(MT_LOG_INFO, event, MT_LOG_TEXT("protocol", "quic"), MT_LOG_TEXT("address", text));
-	mt_events_add(
-		&a->events, event, json_pack("{s:s, s:s}", "protocol", "quic", "address", text));
-}
-
 void mt_listeners_post(struct mt_appliance *a)
 {
-	size_t n = 0;
-
-	for (size_t i = 0; i < a->listeners.count && n < MT_SETTING_ADDRS_MAX; i++) {
-		if (a->listeners.list[i].state == MT_LISTENER_SERVES) {
-			a->facts.listeners[n++] = a->listeners.list[i].addr;
-		}
-	}
-	a->facts.listener_count = n;
+	a->facts.listener_count = mt_listeners_serving(&a->listeners, a->facts.listeners);
 	mt_appliance_post_facts(a);
-}
-
-static unsigned add(struct mt_listeners *l, const struct mt_listen *listen, size_t column)
-{
-	l->list[l->count++] = (struct mt_listener){.id = ++l->last_id,
-		.wanted = listen->wanted[column],
-		.addr = listen->addrs[column],
-		.state = MT_LISTENER_SERVES};
-	return l->last_id;
 }
 
 void mt_listeners_begin(struct mt_appliance *a, const struct mt_listen *listen, unsigned *ids)
 {
 	a->listeners.count = 0;
 	for (size_t i = 0; i < listen->addr_count; i++) {
-		ids[i] = add(&a->listeners, listen, i);
+		ids[i] = mt_listeners_add(&a->listeners, &listen->wanted[i], &listen->addrs[i]);
 	}
 }
 
 /* ---- a move ---- */
-
-static size_t find(const struct mt_listeners *l, const struct mt_addr *addr)
-{
-	size_t i = 0;
-
-	while (i < l->count && !mt_addr_equal(&l->list[i].wanted, addr) &&
-		!mt_addr_equal(&l->list[i].addr, addr)) {
-		i++;
-	}
-	return i;
-}
 
 int mt_move_prepare(struct mt_move *move, struct mt_appliance *a, const struct mt_addr *addrs,
 	size_t count, char *why, size_t why_cap, char *next, size_t next_cap)
@@ -82,7 +45,7 @@ int mt_move_prepare(struct mt_move *move, struct mt_appliance *a, const struct m
 		own[i] = l->list[i].addr;
 	}
 	for (size_t i = 0; i < count; i++) {
-		size_t at = find(l, &addrs[i]);
+		size_t at = mt_listeners_find(l, &addrs[i]);
 
 		if (at == l->count) {
 			fresh[request.count++] = addrs[i];
@@ -157,11 +120,7 @@ static void handed_over(void *user, bool cancelled)
 	int failed = atomic_load(&h->failed);
 
 	if (failed != 0 && !cancelled) {
-		mt_log(MT_LOG_ERROR, "socket_not_taken", MT_LOG_TEXT("error", mt_strerror(failed)));
-		(void)snprintf(h->a->facts.notice, sizeof(h->a->facts.notice),
-			"a worker could not take a new socket: %s; restart the daemon",
-			mt_strerror(failed)); /* for people: cut when too long */
-		mt_appliance_post_facts(h->a);
+		mt_listener_not_taken(h->a, failed, h->a->facts.notice, sizeof(h->a->facts.notice));
 	}
 	mt_listen_close(&h->listen);
 	free(h);
@@ -182,7 +141,7 @@ static void note_old(struct handover *h, const struct mt_move *move, struct mt_a
 		h->old[h->old_count++].retired = retired;
 		l->state = retired ? MT_LISTENER_RETIRED : MT_LISTENER_SERVES;
 		l->retired_ms = uv_now(a->loop);
-		tell(a, retired ? "listener_retired" : "listening", &l->addr);
+		mt_listener_tell(a, "quic", retired ? "listener_retired" : "listening", &l->addr);
 	}
 }
 
@@ -201,8 +160,9 @@ int mt_move_start(struct mt_move *move, struct mt_appliance *a)
 	atomic_init(&h->failed, 0);
 	note_old(h, move, a);
 	for (size_t i = 0; i < h->listen.addr_count; i++) {
-		h->ids[i] = add(&a->listeners, &h->listen, i);
-		tell(a, "listening", &h->listen.addrs[i]);
+		h->ids[i] =
+			mt_listeners_add(&a->listeners, &h->listen.wanted[i], &h->listen.addrs[i]);
+		mt_listener_tell(a, "quic", "listening", &h->listen.addrs[i]);
 	}
 	rv = mt_appliance_ask(a, -1, &ops, h);
 	if (rv != 0) {
@@ -256,13 +216,13 @@ static void closed(void *user, bool cancelled)
 		struct mt_listener *l = by_id(f->a, f->ids[i]);
 
 		if (l != NULL) {
-			tell(f->a, "listener_closed", &l->addr);
+			mt_listener_tell(f->a, "quic", "listener_closed", &l->addr);
 			memmove(l, l + 1, (size_t)(&all->list[all->count] - (l + 1)) * sizeof(*l));
 			all->count--;
 		}
 	}
 	(void)cancelled; /* workers that have ended have closed everything */
-	all->asking = false;
+	f->a->listeners.asking = false;
 	free(f);
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "daemon/listen.h"
+#include "daemon/listener_list.h"
 #include "daemon/worker.h"
 #include "proto/wire/addr.h"
 #include "proto/wire/err.h"
@@ -16,26 +17,6 @@
 #define MT_RETIRED_MAX_MS (3600u * 1000) /* then the connections that are left are ended */
 
 struct mt_appliance;
-
-struct mt_listener {
-	unsigned id;
-	struct mt_addr wanted; /* as the setting names it, perhaps with port 0 */
-	struct mt_addr addr;
-	enum {
-		MT_LISTENER_SERVES,
-		MT_LISTENER_RETIRED, /* no new connections */
-		MT_LISTENER_ENDING,  /* retired, and its connections have been told to end */
-		MT_LISTENER_CLOSING, /* the workers are closing it */
-	} state;
-	uint64_t retired_ms; /* of the loop's clock */
-};
-
-struct mt_listeners {
-	struct mt_listener list[MT_LISTENERS_MAX];
-	size_t count;
-	unsigned last_id;
-	bool asking; /* a round about those that are retired is under way */
-};
 
 /* A change of addresses: bound, but not used yet. */
 struct mt_move {

@@ -1,7 +1,6 @@
 #include "daemon/tls_listeners.h"
 
 #include "daemon/appliance.h"
-#include "daemon/events.h"
 #include "daemon/log.h"
 
 #include <errno.h>
@@ -10,24 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void tell(struct mt_appliance *a, const char *event, const struct mt_addr *addr)
-{
-	char text[MT_ADDR_TEXT_MAX];
-
-	(void)mt_addr_format(addr, text, sizeof(text));
-	mt_log(MT_LOG_INFO, event, MT_LOG_TEXT("protocol", "tls"), MT_LOG_TEXT("address", text));
-	mt_events_add(
-		&a->events, event, json_pack("{s:s, s:s}", "protocol", "tls", "address", text));
-}
-
 static void post(struct mt_appliance *a)
 {
-	size_t n = 0;
-
-	for (size_t i = 0; i < a->tls_listeners.count && n < MT_SETTING_ADDRS_MAX; i++) {
-		a->facts.tls_listeners[n++] = a->tls_listeners.list[i].addr;
-	}
-	a->facts.tls_listener_count = n;
+	a->facts.tls_listener_count =
+		mt_listeners_serving(&a->tls_listeners, a->facts.tls_listeners);
 	a->facts.tls_problem[0] = '\0';
 	mt_appliance_post_facts(a);
 }
@@ -51,25 +36,14 @@ static size_t quic_addrs(
 	return n;
 }
 
-static size_t find(const struct mt_tls_listeners *l, const struct mt_addr *addr)
-{
-	size_t i = 0;
-
-	while (i < l->count && !mt_addr_equal(&l->list[i].wanted, addr) &&
-		!mt_addr_equal(&l->list[i].addr, addr)) {
-		i++;
-	}
-	return i;
-}
-
 int mt_tls_move_prepare(struct mt_tls_move *move, struct mt_appliance *a,
 	const struct mt_settings *settings, const struct mt_move *quic, char *why, size_t why_cap,
 	char *next, size_t next_cap)
 {
-	const struct mt_tls_listeners *l = &a->tls_listeners;
+	const struct mt_listeners *l = &a->tls_listeners;
 	struct mt_addr addrs[MT_SETTING_ADDRS_MAX];
 	struct mt_addr fresh[MT_SETTING_ADDRS_MAX];
-	struct mt_addr own[MT_TLS_LISTENERS_MAX];
+	struct mt_addr own[MT_LISTENERS_MAX];
 	struct mt_tls_listen_request request = {
 		.addrs = fresh, .workers = a->worker_count, .own = own, .own_count = l->count};
 	size_t count = 0;
@@ -85,7 +59,7 @@ int mt_tls_move_prepare(struct mt_tls_move *move, struct mt_appliance *a,
 		own[i] = l->list[i].addr;
 	}
 	for (size_t i = 0; i < count; i++) {
-		size_t at = find(l, &addrs[i]);
+		size_t at = mt_listeners_find(l, &addrs[i]);
 
 		if (at == l->count) {
 			fresh[request.count++] = addrs[i];
@@ -93,7 +67,7 @@ int mt_tls_move_prepare(struct mt_tls_move *move, struct mt_appliance *a,
 			move->keep[at] = true;
 		}
 	}
-	if (l->count + request.count > MT_TLS_LISTENERS_MAX) {
+	if (l->count + request.count > MT_LISTENERS_MAX) {
 		(void)snprintf(why, why_cap, "too many TCP addresses");
 		rv = MT_E_LIMIT;
 	}
@@ -125,7 +99,7 @@ struct handover {
 	struct mt_appliance *a;
 	struct mt_tls_listen listen;
 	unsigned ids[MT_SETTING_ADDRS_MAX];
-	unsigned old[MT_TLS_LISTENERS_MAX];
+	unsigned old[MT_LISTENERS_MAX];
 	size_t old_count;
 	atomic_int failed; /* the last error of a worker */
 };
@@ -155,12 +129,8 @@ static void handed_over(void *user, bool cancelled)
 	int failed = atomic_load(&h->failed);
 
 	if (failed != 0 && !cancelled) {
-		mt_log(MT_LOG_ERROR, "socket_not_taken", MT_LOG_TEXT("error", mt_strerror(failed)));
-		/* For people: cut when too long. */
-		(void)snprintf(h->a->facts.tls_problem, sizeof(h->a->facts.tls_problem),
-			"a worker could not take a new socket: %s; restart the daemon",
-			mt_strerror(failed));
-		mt_appliance_post_facts(h->a);
+		mt_listener_not_taken(
+			h->a, failed, h->a->facts.tls_problem, sizeof(h->a->facts.tls_problem));
 	}
 	mt_tls_listen_close(&h->listen);
 	free(h);
@@ -169,9 +139,9 @@ static void handed_over(void *user, bool cancelled)
 int mt_tls_move_start(struct mt_tls_move *move, struct mt_appliance *a)
 {
 	static const struct mt_round_ops ops = {.work = hand_over, .done = handed_over};
-	struct mt_tls_listeners *l = &a->tls_listeners;
-	struct mt_tls_listeners next = {.last_id = l->last_id};
-	struct mt_tls_listeners before = *l;
+	struct mt_listeners *l = &a->tls_listeners;
+	struct mt_listeners next = {.last_id = l->last_id};
+	struct mt_listeners before = *l;
 	struct handover *h = calloc(1, sizeof(*h));
 	int rv;
 
@@ -189,10 +159,7 @@ int mt_tls_move_start(struct mt_tls_move *move, struct mt_appliance *a)
 		}
 	}
 	for (size_t i = 0; i < h->listen.addr_count; i++) {
-		h->ids[i] = ++next.last_id;
-		next.list[next.count].id = h->ids[i];
-		next.list[next.count].wanted = h->listen.wanted[i];
-		next.list[next.count++].addr = h->listen.addrs[i];
+		h->ids[i] = mt_listeners_add(&next, &h->listen.wanted[i], &h->listen.addrs[i]);
 	}
 	rv = mt_appliance_ask(a, -1, &ops, h);
 	if (rv != 0) {
@@ -201,11 +168,11 @@ int mt_tls_move_start(struct mt_tls_move *move, struct mt_appliance *a)
 	}
 	for (size_t i = 0; i < before.count; i++) {
 		if (!move->keep[i]) {
-			tell(a, "listener_closed", &before.list[i].addr);
+			mt_listener_tell(a, "tls", "listener_closed", &before.list[i].addr);
 		}
 	}
 	for (size_t i = 0; i < h->listen.addr_count; i++) {
-		tell(a, "listening", &h->listen.addrs[i]);
+		mt_listener_tell(a, "tls", "listening", &h->listen.addrs[i]);
 	}
 	*l = next;
 	move->prepared = false;

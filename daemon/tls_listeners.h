@@ -15,20 +15,10 @@
 
 struct mt_appliance;
 
-struct mt_tls_listeners {
-	struct {
-		unsigned id;
-		struct mt_addr wanted;
-		struct mt_addr addr;
-	} list[MT_TLS_LISTENERS_MAX];
-	size_t count;
-	unsigned last_id;
-};
-
 /* A change: bound, but not used yet. */
 struct mt_tls_move {
 	struct mt_tls_listen listen; /* what is new */
-	bool keep[MT_TLS_LISTENERS_MAX];
+	bool keep[MT_LISTENERS_MAX];
 	bool prepared;
 };
 

@@ -1,5 +1,5 @@
-/* links: daemon/listeners.c daemon/log.c daemon/log_budget.c daemon/log_ring.c
- * proto/wire/log_line.c proto/wire/addr.c proto/wire/err.c
+/* links: daemon/listeners.c daemon/listener_list.c daemon/log.c daemon/log_budget.c
+ * daemon/log_ring.c proto/wire/log_line.c proto/wire/addr.c proto/wire/err.c
  */
 /* The end of addresses that were given up. Workers are stand-ins: what they are asked is done at
  * once, and remembered.
