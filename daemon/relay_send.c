@@ -8,13 +8,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Answers that come while the worker does something else; costs nothing while there are none. */
+#define RECEIVE_BUFFER (1024 * 1024)
+
 static bool has_socket(const struct mt_relay_session *s)
 {
 	return s->v4.open || s->v6.open;
 }
-
-/* Answers that come while the worker does something else; costs nothing while there are none. */
-#define RECEIVE_BUFFER (1024 * 1024)
 
 /* ---- sockets ---- */
 

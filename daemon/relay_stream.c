@@ -74,15 +74,17 @@ static void join(struct mt_relay_stream *stream)
 void mt_relay_stream_close(struct mt_relay_stream *stream)
 {
 	struct mt_relay *r;
-	struct mt_relay_session *s;
+	struct mt_relay_session *next;
 
 	if (stream == NULL) {
 		return;
 	}
 	r = stream->relay;
-	TAILQ_FOREACH(s, &r->sessions, by_use)
-	{
-		if (s->stream == stream) {
+	for (struct mt_relay_session *s = TAILQ_FIRST(&r->sessions); s != NULL; s = next) {
+		next = TAILQ_NEXT(s, by_use);
+		if (s->stream == stream && !s->extended && r->conn == NULL) {
+			mt_relay_session_free(s); /* of this stream alone: nobody can use it again */
+		} else if (s->stream == stream) {
 			s->stream = NULL;
 			s->via = MT_RELAY_NOWHERE;
 		}

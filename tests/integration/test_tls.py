@@ -232,6 +232,12 @@ def test_plain_udp_of_two_programs():
                 target.sendto(payload, source)
             assert first.receive() == framed(b"for the first", port)
             assert second.receive() == framed(b"for the second", port)
+            # What is a stream's own ends with it, and nothing else does.
+            first.fin()
+            wait_until(lambda: server.json("stats")["counters"]["udp_sessions_active"] == 1,
+                       what="the end of its sockets")
+            target.sendto(b"once more", sources[1])
+            assert second.receive() == framed(b"once more", port)
 
 
 def test_key_update():

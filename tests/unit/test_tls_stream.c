@@ -394,7 +394,6 @@ static void test_stream_fin_within_a_record_is_a_reset(void **state)
 	world_close(&w);
 }
 
-/* All of the peer's bytes are here: only our direction is cut. */
 /* What came right before a reset says why, perhaps: it is read first. */
 static void test_stream_bytes_before_a_reset(void **state)
 {
@@ -427,6 +426,7 @@ static void test_stream_reset_behind_unread_bytes(void **state)
 	world_close(&w);
 }
 
+/* All of the peer's bytes are here: only our direction is cut. */
 static void test_stream_reset_behind_fin_is_a_stop(void **state)
 {
 	const struct linger now = {.l_onoff = 1, .l_linger = 0};
