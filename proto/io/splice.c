@@ -13,7 +13,7 @@
 
 #define TURN_BYTES   (1024u * 1024) /* a direction, before other sockets get their share */
 #define FILL_BYTES   (512u * 1024)  /* of plain TCP at once */
-#define FILL_RECORDS 16             /* of TLS: less than the pipe can hold */
+#define FILL_RECORDS 16             /* of TLS: mostly less than the pipe can hold */
 #define CONTROLS_MAX 16             /* between payload: no honest peer has more to say */
 
 enum direction {
@@ -239,7 +239,9 @@ static void fill_down(struct mt_splice *p)
 			fail_tls(p);
 			return;
 		} else {
-			w->can_in = w->waits;
+			/* Behind something, it may be the pipe that is full: how much fits depends
+			 * on the system, and on how the bytes arrived. */
+			w->can_in = w->waits || records > 0;
 			break;
 		}
 	}

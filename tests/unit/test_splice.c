@@ -365,6 +365,42 @@ static void test_splice_without_pipes(void **state)
 	finish_clean(&w, 100, 100);
 }
 
+/* Pipes that the system keeps small are full before a socket is empty. */
+static void test_splice_small_pipes(void **state)
+{
+	enum { SIZE = 50000 };
+	struct mt_pipe *small[2] = {NULL};
+	struct world w;
+
+	(void)state;
+	world_start(&w);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(mt_pipes_get(w.pipes, &small[i]), 0);
+		assert_true(fcntl(small[i]->write_fd, F_SETPIPE_SZ, 1) > 0);
+	}
+	for (size_t i = 0; i < 2; i++) {
+		mt_pipes_put(w.pipes, small[i]);
+	}
+	/* All of it before the first turn: no later byte tells of the others. */
+	for (size_t put = 0; put < SIZE;) {
+		put += world_put(w.client, put, SIZE);
+	}
+	for (size_t put = 0; put < SIZE;) {
+		put += world_put(w.target, put, SIZE);
+	}
+	for (size_t up = 0, down = 0, n = 0; up < SIZE || down < SIZE; n++) {
+		assert_true(n < TURNS_MAX);
+		(void)uv_run(&w.loop, UV_RUN_NOWAIT);
+		up += up < SIZE ? world_take(w.client, up) : 0;
+		down += down < SIZE ? world_take(w.target, down) : 0;
+	}
+	world_say_close_notify(&w);
+	world_expect_end(&w, w.target, 0);
+	assert_int_equal(shutdown(w.target, SHUT_WR), 0);
+	world_expect_end(&w, w.client, 0);
+	finish_clean(&w, SIZE, SIZE);
+}
+
 static void test_pipes_are_kept_up_to_a_cap(void **state)
 {
 	struct mt_pipes *pipes = mt_pipes_new();
@@ -402,6 +438,7 @@ int main(void)
 		cmocka_unit_test(test_splice_cancel_with_bytes),
 		cmocka_unit_test(test_splice_bad_records),
 		cmocka_unit_test(test_splice_without_pipes),
+		cmocka_unit_test(test_splice_small_pipes),
 		cmocka_unit_test(test_pipes_are_kept_up_to_a_cap),
 	};
 
