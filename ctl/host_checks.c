@@ -17,6 +17,7 @@
 #define CLOCK_FLOOR   INT64_C(1767225600) /* 2026-01-01: no machine that runs this is older */
 #define TEXT_MAX      512
 #define PATH_CAP      512
+#define NEXT_CAP      128
 #define FILES_WANTED  1048576 /* LimitNOFILE of the service */
 #define BACKLOG       4096    /* of the listener for TLS */
 #define TRACKED_FULL  10      /* parts of the table: 9 of them taken are too many */
@@ -64,13 +65,17 @@ static void check_buffers(json_t *list, const char *sys)
 {
 	long in = read_number(sys, "net/core/rmem_max");
 	long out = read_number(sys, "net/core/wmem_max");
+	char next[NEXT_CAP];
 
 	if (in < 0 || out < 0) {
 		mt_host_check_add(list, "kernel buffers", "info", "",
 			"net.core.rmem_max cannot be read here (a container?)");
 	} else if (in < BUFFER_WANTED || out < BUFFER_WANTED) {
-		mt_host_check_add(list, "kernel buffers", "warn",
-			"sudo sysctl -w net.core.rmem_max=4194304 net.core.wmem_max=4194304",
+		/* Only what is too low is named: the rest would become less. */
+		(void)snprintf(next, sizeof(next), "sudo sysctl -w%s%s",
+			in < BUFFER_WANTED ? " net.core.rmem_max=4194304" : "",
+			out < BUFFER_WANTED ? " net.core.wmem_max=4194304" : ""); /* fits */
+		mt_host_check_add(list, "kernel buffers", "warn", next,
 			"net.core.rmem_max is %ld and net.core.wmem_max %ld: a daemon without "
 			"CAP_NET_ADMIN loses packets at high rates",
 			in, out);
@@ -142,17 +147,19 @@ static void check_files(json_t *list, const char *sys)
 {
 	long each = read_number(sys, "fs/nr_open");
 	long all = read_number(sys, "fs/file-max");
+	char next[NEXT_CAP];
 
 	if (each < 0 || all < 0) {
 		mt_host_check_add(list, "kernel files", "info", "",
 			"fs.nr_open cannot be read here (a container?)");
 	} else if (each < FILES_WANTED || all < FILES_WANTED) {
-		mt_host_check_add(list, "kernel files", "warn",
-			"sudo sysctl -w fs.nr_open=1048576 fs.file-max=2097152 && sudo systemctl "
-			"restart mytunnel",
+		(void)snprintf(next, sizeof(next),
+			"sudo sysctl -w%s%s && sudo systemctl restart mytunnel",
+			each < FILES_WANTED ? " fs.nr_open=1048576" : "",
+			all < FILES_WANTED ? " fs.file-max=2097152" : ""); /* fits */
+		mt_host_check_add(list, "kernel files", "warn", next,
 			"fs.nr_open is %ld and fs.file-max %ld: the daemon gets fewer open files "
-			"than "
-			"the %d of its service, and tunnels fail without one",
+			"than the %d of its service, and tunnels fail without one",
 			each, all, FILES_WANTED);
 	} else {
 		mt_host_check_add(list, "kernel files", "ok", "", "fs.nr_open %ld, fs.file-max %ld",
@@ -210,7 +217,7 @@ static void check_tracking(json_t *list, const char *sys)
 {
 	long max = read_number(sys, "net/netfilter/nf_conntrack_max");
 	long now = read_number(sys, "net/netfilter/nf_conntrack_count");
-	char next[128];
+	char next[NEXT_CAP];
 
 	if (max <= 0 || now < 0) {
 		return; /* the firewall tracks nothing */

@@ -83,7 +83,7 @@ void mt_relay_stream_close(struct mt_relay_stream *stream)
 	for (struct mt_relay_session *s = TAILQ_FIRST(&r->sessions); s != NULL; s = next) {
 		next = TAILQ_NEXT(s, by_use);
 		if (s->stream == stream && !s->extended && r->conn == NULL) {
-			mt_relay_session_free(s); /* of this stream alone: nobody can use it again */
+			mt_relay_session_free(s); /* nobody else can use it */
 		} else if (s->stream == stream) {
 			s->stream = NULL;
 			s->via = MT_RELAY_NOWHERE;

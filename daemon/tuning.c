@@ -12,10 +12,6 @@
 #define NEXT_MAX     256
 #define THROTTLED_PC 1 /* percent of the periods */
 
-#define NEXT_FOR_BUFFERS                                                                           \
-	"sudo sysctl -w net.core.rmem_max=4194304 net.core.wmem_max=4194304 && "                   \
-	"sudo systemctl restart mytunnel"
-
 void mt_verdict_add(json_t *list, const char *check, const char *verdict, const char *next,
 	const char *format, ...)
 {
@@ -76,13 +72,22 @@ static void check_files(json_t *list, const struct mt_tuning *t)
 
 static void check_buffers(json_t *list, const struct mt_tuning *t)
 {
+	const bool in = t->receive_buffer < MT_TUNING_BUFFER;
+	const bool out = t->send_buffer < MT_TUNING_BUFFER;
+	char next[NEXT_MAX];
+
 	if (t->socket_error != NULL) {
 		mt_verdict_add(list, "udp buffers", "fail", "sudo systemctl restart mytunnel",
 			"no UDP socket can be opened: %s", t->socket_error);
-	} else if (t->receive_buffer < MT_TUNING_BUFFER || t->send_buffer < MT_TUNING_BUFFER) {
+	} else if (in || out) {
+		/* Only what is too low is named: the other one would become less. */
+		(void)snprintf(next, sizeof(next),
+			"sudo sysctl -w%s%s && sudo systemctl restart mytunnel",
+			in ? " net.core.rmem_max=4194304" : "",
+			out ? " net.core.wmem_max=4194304" : ""); /* fits */
 		/* What a worker may be away for, at 1 Gbit/s and half of the memory book-keeping.
 		 */
-		mt_verdict_add(list, "udp buffers", "warn", NEXT_FOR_BUFFERS,
+		mt_verdict_add(list, "udp buffers", "warn", next,
 			"%" PRId64 " KiB to receive and %" PRId64
 			" KiB to send instead of %d: at 1 Gbit/s a worker that is busy for %.1f ms "
 			"loses packets",

@@ -153,6 +153,8 @@ static void test_host_checks_limits_of_sockets(void **state)
 	expect((struct setting){"fs/nr_open", "1048576"}, "kernel buffers", "ok", "4194304", "");
 	expect((struct setting){"net/core/rmem_max", "212992"}, "kernel buffers", "warn",
 		"rmem_max is 212992 and net.core.wmem_max 4194304", "net.core.rmem_max=4194304");
+	expect((struct setting){"net/core/wmem_max", "212992"}, "kernel buffers", "warn",
+		"net.core.wmem_max 212992", "sysctl -w net.core.wmem_max=4194304");
 	expect((struct setting){"net/core/wmem_max", NULL}, "kernel buffers", "info",
 		"cannot be read", "");
 	expect((struct setting){"fs/nr_open", "1048576"}, "udp memory", "ok", "MiB for all", "");
@@ -170,9 +172,9 @@ static void test_host_checks_limits_of_files(void **state)
 	expect((struct setting){"net/core/somaxconn", "128"}, "kernel files", "ok",
 		"fs.nr_open 1048576", "");
 	expect((struct setting){"fs/nr_open", "65536"}, "kernel files", "warn",
-		"fs.nr_open is 65536", "fs.nr_open=1048576");
+		"fs.nr_open is 65536", "sysctl -w fs.nr_open=1048576 && ");
 	expect((struct setting){"fs/file-max", "100000"}, "kernel files", "warn",
-		"fs.file-max 100000", "fs.file-max=2097152");
+		"fs.file-max 100000", "sysctl -w fs.file-max=2097152 && ");
 	expect((struct setting){"fs/file-max", NULL}, "kernel files", "info", "cannot be read", "");
 	expect((struct setting){"fs/nr_open", "1048576"}, "kernel pipes", "ok", "262144", "");
 	expect((struct setting){"fs/pipe-user-pages-soft", "16384"}, "kernel pipes", "info",

@@ -108,11 +108,12 @@ static void test_tuning_checks_buffers(void **state)
 	(void)state;
 	t.receive_buffer = 212992;
 	expect(&t, "udp buffers", "warn", "208 KiB to receive and 4096 KiB to send instead of 4096",
-		"net.core.rmem_max=4194304");
+		"sysctl -w net.core.rmem_max=4194304 && ");
 	expect(&t, "udp buffers", "warn", "busy for 0.9 ms", "restart mytunnel");
 	t = good();
 	t.send_buffer = 212992;
-	expect(&t, "udp buffers", "warn", "208 KiB to send", "net.core.wmem_max=4194304");
+	expect(&t, "udp buffers", "warn", "208 KiB to send",
+		"sysctl -w net.core.wmem_max=4194304 && ");
 	t.socket_error = "out of files";
 	expect(&t, "udp buffers", "fail", "out of files", "restart mytunnel");
 }
