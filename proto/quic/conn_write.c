@@ -15,6 +15,8 @@
 #define GATHER_NS      8000000u
 /* max_ack_delay, which both ends leave at its default. */
 #define ACK_DELAY_NS 25000000u
+/* What may leave, with nothing to follow, before the pacer is told. */
+#define UNPACED_BYTES 4096u
 
 struct batch {
 	uint8_t *buf;
@@ -34,6 +36,7 @@ static void commit(struct mt_conn *c, struct batch *b)
 	}
 	tx->commit(tx->user, &b->path, b->ecn, b->len, b->segment);
 	c->packets_sent += b->packets;
+	c->unpaced_bytes += (uint32_t)b->len;
 	mt_count(&c->ep->cfg.counters->packets_sent, b->packets);
 	mt_count(&c->ep->cfg.counters->wire_bytes_sent, b->len);
 	b->len = b->packets = b->segment = 0;
@@ -358,20 +361,24 @@ static uint64_t round_up(uint64_t at_ns, uint64_t step_ns)
 static uint64_t next_expiry(struct mt_conn *c)
 {
 	bool idle = c->established && !mt_conn_has_sendable(c) && !c->dgram_head;
-	uint64_t at_ns = idle ? ngtcp2_conn_get_expiry(c->qc) : 0, gathered_ns;
+	bool paced = !idle || c->unpaced_bytes >= UNPACED_BYTES;
+	uint64_t at_ns, gathered_ns;
 
-	/* From now on the expiry is also when the pacer lets the next packet go: nobody waits for
-	 * that but those who have one. What waits from before is in the expiry already.
+	/* ngtcp2 holds the next packet back until some moment, and what passes between that and the
+	 * next call lets it hurry later. Whoever has nothing to send would pile up haste for whole
+	 * transfers with each acknowledgement: it asks for that moment seldom, and then wakes up
+	 * for it.
 	 */
-	ngtcp2_conn_update_pkt_tx_time(c->qc, c->ep->now_ns);
-	if (!idle) {
-		return ngtcp2_conn_get_expiry(c->qc);
+	if (paced) {
+		ngtcp2_conn_update_pkt_tx_time(c->qc, c->ep->now_ns);
+		c->unpaced_bytes = 0;
 	}
-	if (at_ns > UINT64_MAX - GATHER_NS) {
+	at_ns = ngtcp2_conn_get_expiry(c->qc);
+	if (!idle || at_ns > UINT64_MAX - GATHER_NS) {
 		return at_ns;
 	}
 	gathered_ns = round_up(at_ns, GATHER_NS);
-	if (c->server && c->stream_count == 0 &&
+	if (c->server && !paced && c->stream_count == 0 &&
 		(gathered_ns <= c->ep->now_ns + ACK_DELAY_NS ||
 			at_ns > c->ep->now_ns + ACK_DELAY_NS)) {
 		return gathered_ns;

@@ -131,6 +131,7 @@ struct mt_conn {
 	struct mt_conn_info info; /* kept up to date for `remote` only, until the end */
 	uint64_t crypto_bytes;
 	uint64_t packets_sent;
+	uint32_t unpaced_bytes; /* sent since the pacer was told last */
 	/* What has happened since the budget's second began. */
 	struct {
 		uint64_t since_ns;

@@ -64,9 +64,14 @@ static void transfer(uint64_t seed, bool by_client, bool by_server)
 		assert_true(e.streams[i].fin && !e.streams[i].cut && !e.streams[i].wrong);
 	}
 	assert_false(e.ended || e.server_ended);
-	assert_true(u.done >= 5);
-	/* Both sides saw them all, each once: those that both began at a time are one. */
-	echo_start(&e, 100);
+	assert_true(u.done >= 3);
+	/* Both sides saw them all, each once: those that both began at a time are one. The last is
+	 * seen with a packet that comes when the keys before it are not needed any more.
+	 */
+	for (unsigned i = 0; i < 2; i++) {
+		(void)sim_run(&e.sim, NULL, NULL, 5 * SIM_S);
+		echo_start(&e, 100);
+	}
 	(void)sim_run(&e.sim, NULL, NULL, 5 * SIM_S);
 	seen = mt_counter_get(&e.sim.client.counters.key_updates);
 	assert_int_equal(mt_counter_get(&e.sim.server.counters.key_updates), seen);

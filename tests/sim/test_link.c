@@ -79,6 +79,31 @@ static void test_link_overflows_when_the_queue_is_full(void **state)
 	echo_deinit(&e);
 }
 
+/* A connection that has been quiet for long, but for a few words now and then, still sends at the
+ * pace of the link: what BBR queues there stays short.
+ */
+static void test_link_is_paced_after_small_talk(void **state)
+{
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 1);
+	use_link(&e, 60000); /* 48 ms */
+	echo_connect(&e);
+	for (unsigned i = 0; i < 100; i++) {
+		echo_start(&e, 100);
+		assert_true(sim_run(&e.sim, echo_all_done, &e, 60 * SIM_S));
+	}
+	memset(e.sim.client.link.wait_bins, 0, sizeof(e.sim.client.link.wait_bins));
+	memset(e.sim.server.link.wait_bins, 0, sizeof(e.sim.server.link.wait_bins));
+	echo_start(&e, 2000000);
+	assert_true(sim_run(&e.sim, echo_all_done, &e, 60 * SIM_S));
+	assert_true(e.streams[e.stream_count - 1].fin);
+	assert_in_range(sim_link_wait_ns(&e.sim.client.link, 500), 0, 10 * SIM_MS);
+	assert_in_range(sim_link_wait_ns(&e.sim.server.link, 500), 0, 10 * SIM_MS);
+	echo_deinit(&e);
+}
+
 /* The default of all other simulations. */
 static void test_link_without_rate_has_no_queue(void **state)
 {
@@ -99,6 +124,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_link_is_filled_and_not_exceeded),
 		cmocka_unit_test(test_link_overflows_when_the_queue_is_full),
+		cmocka_unit_test(test_link_is_paced_after_small_talk),
 		cmocka_unit_test(test_link_without_rate_has_no_queue),
 	};
 
