@@ -164,6 +164,7 @@ int mt_channel_open(struct mt_channel **out, struct mt_env *env, struct mt_strea
 		return rv;
 	}
 	mt_stream_set_handler(stream, &handler, ch);
+	mt_stream_set_quiet(stream);
 	*out = ch;
 	return 0;
 }

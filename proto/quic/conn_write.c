@@ -355,8 +355,9 @@ static uint64_t round_up(uint64_t at_ns, uint64_t step_ns)
 /* With nothing to send, what is due next is an acknowledgement, a keep-alive or a loss timer: none
  * needs more than a millisecond's precision, and in the same millisecond an answer may take the
  * acknowledgement along, and other connections' packets the same system call. A server holds many
- * connections without a stream, whose answers to keep-alives are mostly all that it sends: those
- * gather for longer, as long as no acknowledgement is late by that (RFC 9000, section 13.2.1).
+ * connections without a stream but for a quiet one, whose answers to keep-alives are mostly all
+ * that it sends: those gather for longer, as long as no acknowledgement is late by that (RFC 9000,
+ * section 13.2.1).
  */
 static uint64_t next_expiry(struct mt_conn *c)
 {
@@ -378,7 +379,7 @@ static uint64_t next_expiry(struct mt_conn *c)
 		return at_ns;
 	}
 	gathered_ns = round_up(at_ns, GATHER_NS);
-	if (c->server && !paced && c->stream_count == 0 &&
+	if (c->server && !paced && c->stream_count == c->quiet_count &&
 		(gathered_ns <= c->ep->now_ns + ACK_DELAY_NS ||
 			at_ns > c->ep->now_ns + ACK_DELAY_NS)) {
 		return gathered_ns;

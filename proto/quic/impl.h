@@ -81,6 +81,7 @@ struct mt_quic_stream {
 	bool is_given_up : 1; /* in the connection's list */
 	bool credited : 1;    /* the peer may open another one in its place */
 	bool is_starved : 1;  /* asked for room while memory was short */
+	bool quiet : 1;       /* see mt_stream_set_quiet */
 	uint64_t given_up_ns;
 	uint64_t given_up_base; /* tx_base then */
 };
@@ -114,6 +115,7 @@ struct mt_conn {
 	uint32_t round;
 	uint32_t datagram_lead; /* bytes by which datagrams are ahead of streams */
 	uint32_t stream_count;  /* open, as ngtcp2 sees it */
+	uint32_t quiet_count;   /* of these, those that mostly lie still */
 	/* Streams that were released with STOP_SENDING, oldest first. */
 	struct mt_stream_list given_up;
 	unsigned written_off_count;

@@ -237,6 +237,13 @@ void mt_stream_on_stop(struct mt_quic_stream *s, uint64_t code)
 	mt_stream_raise(s, MT_EV_STOP);
 }
 
+static void discount(struct mt_conn *c, struct mt_quic_stream *s)
+{
+	c->stream_count--;
+	c->quiet_count -= s->quiet;
+	mt_count(&s->ep->cfg.counters->streams_closed, 1);
+}
+
 void mt_stream_on_close(struct mt_quic_stream *s, uint64_t code)
 {
 	bool all_sent = s->tx_fin_sent && s->tx_base == s->tx_end;
@@ -248,8 +255,7 @@ void mt_stream_on_close(struct mt_quic_stream *s, uint64_t code)
 		mt_stream_on_stop(s, code);
 	}
 	drop_tx(s);
-	s->conn->stream_count--;
-	mt_count(&s->ep->cfg.counters->streams_closed, 1);
+	discount(s->conn, s);
 	if (s->released) {
 		bury(s);
 	} else {
@@ -269,11 +275,10 @@ void mt_stream_detach(struct mt_quic_stream *s, int err)
 	s->conn = NULL;
 	drop_tx(s);
 	if (!s->closed) {
+		discount(c, s);
 		s->closed = true;
 		s->tx_over = true;
 		s->end_err = err;
-		c->stream_count--;
-		mt_count(&s->ep->cfg.counters->streams_closed, 1);
 		mt_stream_raise(s, MT_EV_END);
 	}
 	if (s->released || (s->events & MT_EV_OPEN)) {
@@ -293,6 +298,16 @@ static struct mt_conn *stream_conn(struct mt_stream *base)
 static int64_t stream_id(const struct mt_stream *base)
 {
 	return ((const struct mt_quic_stream *)base)->id;
+}
+
+static void stream_set_quiet(struct mt_stream *base)
+{
+	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
+
+	if (s->conn && !s->closed && !s->quiet) {
+		s->quiet = true;
+		s->conn->quiet_count++;
+	}
 }
 
 static bool stream_is_detached(const struct mt_stream *base)
@@ -562,6 +577,7 @@ static void stream_release(struct mt_stream *base, uint64_t app_code)
 static const struct mt_stream_kind kind = {
 	.conn = stream_conn,
 	.id = stream_id,
+	.set_quiet = stream_set_quiet,
 	.is_detached = stream_is_detached,
 	.readable = stream_readable,
 	.peek = stream_peek,

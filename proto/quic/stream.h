@@ -38,6 +38,9 @@ void mt_stream_set_handler(
 	struct mt_stream *s, const struct mt_stream_handler *handler, void *user);
 struct mt_conn *mt_stream_conn(struct mt_stream *s); /* NULL once detached, and without QUIC */
 int64_t mt_stream_id(const struct mt_stream *s);     /* -1 without QUIC */
+/* It mostly lies still: a connection that has no others counts as one without a stream, whose
+ * timers may gather with those of others. */
+void mt_stream_set_quiet(struct mt_stream *s);
 bool mt_stream_is_detached(const struct mt_stream *s);
 
 /* Receiving. Bytes stay in the stream's queue, and their credit with it, until consumed. */

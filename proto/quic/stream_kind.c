@@ -16,6 +16,13 @@ int64_t mt_stream_id(const struct mt_stream *s)
 	return s->kind->id != NULL ? s->kind->id(s) : -1;
 }
 
+void mt_stream_set_quiet(struct mt_stream *s)
+{
+	if (s->kind->set_quiet != NULL) {
+		s->kind->set_quiet(s);
+	}
+}
+
 bool mt_stream_is_detached(const struct mt_stream *s)
 {
 	return s->kind->is_detached(s);

@@ -6,9 +6,10 @@
 #include "proto/quic/stream.h"
 
 struct mt_stream_kind {
-	/* These two may be NULL. */
+	/* These three may be NULL. */
 	struct mt_conn *(*conn)(struct mt_stream *s);
 	int64_t (*id)(const struct mt_stream *s);
+	void (*set_quiet)(struct mt_stream *s);
 	bool (*is_detached)(const struct mt_stream *s);
 	size_t (*readable)(const struct mt_stream *s);
 	size_t (*peek)(const struct mt_stream *s, struct iovec *iov, size_t max);

@@ -347,6 +347,56 @@ static void test_blocked_socket(void **state)
 	echo_deinit(&e);
 }
 
+/* How often, of twenty exchanges, the server's next moment is none that connections share. */
+static unsigned moments_apart(struct echo *e)
+{
+	unsigned apart = 0;
+
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(mt_conn_send_datagram(e->conn, "\0", 1, NULL, 0), 0);
+		(void)sim_run(&e->sim, NULL, NULL, 137 * SIM_MS + 1 + i * 1000000);
+		apart += e->server_conn->expiry.ts_ns % (8 * SIM_MS) != 0;
+	}
+	return apart;
+}
+
+/* A server's timers gather when nothing but quiet streams is open. */
+static void test_timers_gather_beside_quiet_streams(void **state)
+{
+	struct echo_stream *es;
+	struct mt_stream *quiet;
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 14);
+	echo_connect(&e);
+	e.server_holds = true;
+	assert_int_equal(moments_apart(&e), 0);
+	echo_start(&e, 1000);
+	assert_true(moments_apart(&e) > 10);
+	assert_int_equal(e.server_stream_count, 1);
+	quiet = e.server_streams[0];
+	mt_stream_set_quiet(quiet);
+	mt_stream_set_quiet(quiet);
+	assert_int_equal(moments_apart(&e), 0);
+	es = echo_start(&e, 1000);
+	assert_true(moments_apart(&e) > 10);
+	mt_stream_reset(quiet, 0);
+	mt_stream_consume(quiet, mt_stream_readable(quiet));
+	assert_true(moments_apart(&e) > 10); /* the quiet one has gone, and the other has not */
+	assert_int_equal(e.server_stream_count, 1);
+	assert_int_equal(e.server_conn->quiet_count, 0);
+	mt_stream_set_quiet(e.server_streams[0]);
+	mt_stream_reset(es->s, 0);
+	mt_stream_stop(es->s, 0);
+	mt_stream_reset(e.server_streams[0], 0);
+	mt_stream_consume(e.server_streams[0], mt_stream_readable(e.server_streams[0]));
+	assert_int_equal(moments_apart(&e), 0);
+	assert_int_equal(e.server_conn->quiet_count, 0);
+	assert_int_equal(e.server_conn->stream_count, 0);
+	echo_deinit(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -365,6 +415,7 @@ int main(void)
 		cmocka_unit_test(test_stop_sending_is_noticed),
 		cmocka_unit_test(test_key_update),
 		cmocka_unit_test(test_blocked_socket),
+		cmocka_unit_test(test_timers_gather_beside_quiet_streams),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
