@@ -466,6 +466,69 @@ static void test_handshake_known_client(void **state)
 	mt_tls_server_unref(server);
 }
 
+static gnutls_certificate_credentials_t shown; /* by the client, instead of its own */
+
+static void show(struct mt_tls_session *client)
+{
+	assert_int_equal(gnutls_credentials_set(client->session, GNUTLS_CRD_CERTIFICATE, shown), 0);
+}
+
+/* The certificate of `theirs` with another key. */
+static gnutls_certificate_credentials_t steal(gnutls_certificate_credentials_t theirs)
+{
+	gnutls_certificate_credentials_t stolen = NULL;
+	gnutls_x509_privkey_t privkey = NULL;
+	gnutls_x509_crt_t *list = NULL;
+	uint8_t key[MT_KEY_LEN];
+	unsigned count = 0;
+
+	assert_int_equal(mt_identity_generate(key), 0);
+	assert_int_equal(mt_identity_privkey(key, &privkey), 0);
+	assert_int_equal(gnutls_certificate_get_x509_crt(theirs, 0, &list, &count), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(gnutls_certificate_allocate_credentials(&stolen), 0);
+	gnutls_certificate_set_flags(stolen, GNUTLS_CERTIFICATE_SKIP_KEY_CERT_MATCH);
+	assert_int_equal(gnutls_certificate_set_x509_key(stolen, list, 1, privkey), 0);
+	gnutls_x509_crt_deinit(list[0]);
+	gnutls_free(list);
+	gnutls_x509_privkey_deinit(privkey);
+	return stolen;
+}
+
+/* A certificate is no secret: who shows one that the server remembers, and cannot sign with its
+ * key, stays outside. */
+static void test_handshake_stolen_certificate(void **state)
+{
+	const struct pair_fixture *f = *state;
+	struct mt_tls_server *server = pair_make_server(f, true);
+	struct mt_tls_client *client = pair_make_client(f, true);
+	struct pair_door door = {0};
+	struct pair_outcome out;
+	gnutls_certificate_credentials_t theirs = NULL;
+	gnutls_certificate_credentials_t stolen;
+
+	assert_int_equal(mt_identity_credentials(f->client_key, &theirs), 0);
+	stolen = steal(theirs);
+	pair_tweak_client = show;
+	taken_apart = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		shown = theirs;
+		pair_shake(&out, server, client, &door);
+		assert_int_equal(out.server_rc, 0);
+		assert_memory_equal(door.fingerprint, f->client_fingerprint, MT_FINGERPRINT_LEN);
+		shown = stolen;
+		pair_shake(&out, server, client, &door);
+		assert_true(out.server_rc < 0 && out.server_rc != GNUTLS_E_AGAIN);
+		assert_int_equal(out.alert_at_client, GNUTLS_A_DECRYPT_ERROR);
+		assert_int_equal(taken_apart, 1);
+	}
+	pair_tweak_client = NULL;
+	gnutls_certificate_free_credentials(stolen);
+	gnutls_certificate_free_credentials(theirs);
+	mt_tls_client_unref(client);
+	mt_tls_server_unref(server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -476,6 +539,7 @@ int main(void)
 		cmocka_unit_test(test_handshake_pinned_bad_leaf),
 		cmocka_unit_test(test_handshake_proven_chain),
 		cmocka_unit_test(test_handshake_known_client),
+		cmocka_unit_test(test_handshake_stolen_certificate),
 	};
 
 	return cmocka_run_group_tests(tests, pair_setup, pair_teardown);
