@@ -264,6 +264,58 @@ static void test_full_server_refuses(void **state)
 	echo_deinit(&e);
 }
 
+static void retry(struct echo *e, int alert)
+{
+	e->ended = false;
+	e->authorize_alert = alert;
+	e->conn = sim_connect(&e->sim);
+}
+
+/* What endpoints share: a place is taken by who is let in and by nobody else, and comes back once,
+ * however the connection ends.
+ */
+static void test_places_come_back(void **state)
+{
+	struct mt_endpoint_limits limits = sim_limits();
+	mt_counter places;
+	struct echo e;
+
+	(void)state;
+	atomic_init(&places, 2); /* others', whose endpoints are full */
+	echo_init(&e, 15);
+	limits.max_connections = 2;
+	mt_endpoint_set_limits(e.sim.server.ep, &limits);
+	e.sim.server.ep->cfg.places = &places;
+	retry(&e, 0);
+	assert_true(sim_run(&e.sim, echo_has_ended, &e, 5 * SIM_S));
+	assert_int_equal(e.end.code, NGTCP2_CONNECTION_REFUSED);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.refused_full), 1);
+	assert_int_equal(mt_counter_get(&places), 2);
+	atomic_store(&places, 1);
+	retry(&e, GNUTLS_A_ACCESS_DENIED);
+	assert_true(sim_run(&e.sim, echo_has_ended, &e, 5 * SIM_S));
+	assert_int_equal(mt_counter_get(&places), 1);
+	retry(&e, 0);
+	assert_true(sim_run(&e.sim, echo_is_established, &e, 5 * SIM_S));
+	(void)sim_run(&e.sim, NULL, NULL, SIM_S);
+	assert_int_equal(mt_counter_get(&places), 2);
+	mt_conn_close(e.conn, 0, NULL);
+	(void)sim_run(&e.sim, NULL, NULL, 5 * SIM_S);
+	assert_int_equal(mt_counter_get(&places), 1);
+	retry(&e, 0);
+	(void)sim_run(&e.sim, NULL, NULL, 12 * SIM_MS);
+	assert_int_equal(mt_counter_get(&places), 2);
+	e.sim.black_hole = true; /* the handshake, and what is open, end by their timeouts */
+	(void)sim_run(&e.sim, NULL, NULL, 60 * SIM_S);
+	assert_int_equal(mt_counter_get(&places), 1);
+	e.sim.black_hole = false;
+	retry(&e, 0);
+	(void)sim_run(&e.sim, NULL, NULL, SIM_S);
+	assert_int_equal(mt_counter_get(&places), 2);
+	echo_deinit(&e);
+	assert_int_equal(mt_counter_get(&places), 1);
+}
+
 static void test_draining_server_refuses(void **state)
 {
 	struct echo e;
@@ -308,6 +360,7 @@ int main(void)
 		cmocka_unit_test(test_large_packets_of_a_handshake),
 		cmocka_unit_test(test_initial_flood),
 		cmocka_unit_test(test_full_server_refuses),
+		cmocka_unit_test(test_places_come_back),
 		cmocka_unit_test(test_draining_server_refuses),
 		cmocka_unit_test(test_corrupted_everything),
 	};
