@@ -228,6 +228,6 @@ def test_removed_and_added_again_over_tls():
             server.ctl("--yes", "client", "remove", "x")
             server.enrol("x")
 
-        stopped_within_a_second(client, target, again, "revoked|not known")
+        stopped_within_a_second(client, target, again, "revoked|not know")
         show = shown(server, "x")
         assert show["bytes_sent"] == 0 and show["connections"] == 0, show
