@@ -10,7 +10,7 @@ import time
 
 import gnutls_client
 import tls_client
-from harness import SLOW, TIMEOUT, Server, Skip, need, run, wait_until
+from harness import SLOW, TIMEOUT, Server, Skip, free_port, need, run, wait_until
 from load import change
 from targets import TcpTarget, echo, receive_all, reset, send_blocks
 from test_protocol import hexed, request
@@ -335,7 +335,7 @@ def tls_addresses(server):
 
 def test_enabled():
     """tcp.enabled switches the listeners while a tunnel goes on, and is kept after kill -9."""
-    with Server() as server, TcpTarget(echo) as target:
+    with Server({"server.bind_addr": f"127.0.0.1:{free_port()}"}) as server, TcpTarget(echo) as target:
         profile = server.enrol()
         assert works(profile, target)
         assert tls_addresses(server) == [server.address]
@@ -357,7 +357,7 @@ def test_enabled():
 
 def test_bind_addr():
     """tcp.bind_addr moves TLS alone; empty it follows QUIC; what is taken changes nothing."""
-    with Server() as server, TcpTarget(echo) as target:
+    with Server({"server.bind_addr": f"127.0.0.1:{free_port()}"}) as server, TcpTarget(echo) as target:
         profile = server.enrol()
         quic = server.address
         with open_stream(server, profile, target) as stream:
