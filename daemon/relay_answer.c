@@ -3,6 +3,7 @@
 #include "daemon/drop.h"
 #include "daemon/relay_impl.h"
 #include "daemon/relay_stream.h"
+#include "proto/io/frames.h"
 #include "proto/quic/endpoint.h"
 #include "proto/wire/frame.h"
 

@@ -8,8 +8,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Answers that come while the worker does something else; costs nothing while there are none. */
+/* Answers that come while the worker does something else; costs nothing while there are none. A
+ * client whose targets flood all that it may open would hold much of the system's memory for UDP:
+ * only so many sessions of a connection have the larger buffer.
+ */
 #define RECEIVE_BUFFER (1024 * 1024)
+#define LARGE_SESSIONS 16u
 
 static bool has_socket(const struct mt_relay_session *s)
 {
@@ -45,8 +49,10 @@ static int ensure_socket(struct mt_relay_session *session, int family, struct mt
 		(void)close(fd); /* nothing was sent yet */
 		return rv;
 	}
-	/* The system may give less: a burst then loses more. */
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
+	if (session->relay->session_count <= LARGE_SESSIONS) {
+		/* The system may give less: a burst then loses more. */
+		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
+	}
 	rv = mt_poller_add(env->poller, &s->item, fd, mt_relay_on_ready);
 	if (rv < 0) {
 		(void)close(fd); /* likewise */

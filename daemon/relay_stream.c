@@ -9,9 +9,9 @@
 struct mt_relay_stream {
 	LIST_ENTRY(mt_relay_stream) of_relay;
 	struct mt_relay *relay;
-	struct mt_frames *frames;      /* of `quic`, or its own */
-	struct mt_frames_stream *quic; /* NULL: another carrier */
-	uint64_t dropped;              /* of the frames', that the worker's counters know of */
+	struct mt_frames_stream *carrier;
+	struct mt_frames *frames; /* of the carrier */
+	uint64_t dropped;         /* of the frames', that the worker's counters know of */
 	uint32_t number;
 };
 
@@ -92,11 +92,7 @@ void mt_relay_stream_close(struct mt_relay_stream *stream)
 	count_dropped(stream);
 	LIST_REMOVE(stream, of_relay);
 	mt_count(&r->env->counters->udp_streams_active, UINT64_MAX); /* one less */
-	if (stream->quic != NULL) {
-		mt_frames_stream_free(stream->quic, MT_APP_NONE);
-	} else {
-		mt_frames_free(stream->frames);
-	}
+	mt_frames_stream_free(stream->carrier, MT_APP_NONE);
 	mt_mem_release(r->env->mem, stream);
 	mt_relay_resume(r); /* nobody waits for this one's room any more */
 }
@@ -131,53 +127,16 @@ void mt_relay_accept_stream(struct mt_relay *relay, struct mt_stream *stream)
 		.user = rs,
 	};
 
-	if (rs == NULL || mt_frames_stream_new(&rs->quic, &config) < 0) {
+	if (rs == NULL || mt_frames_stream_new(&rs->carrier, &config) < 0) {
 		mt_mem_release(relay->env->mem, rs);
 		refuse(stream);
 		return;
 	}
-	rs->frames = mt_frames_stream_frames(rs->quic);
+	rs->frames = mt_frames_stream_frames(rs->carrier);
 	join(rs);
 	if (mt_stream_send(stream, &ok, 1) < 0) {
 		mt_relay_stream_close(rs);
 		return;
 	}
-	mt_frames_stream_read(rs->quic);
-}
-
-int mt_relay_stream_open(
-	struct mt_relay_stream **out, struct mt_relay *relay, const struct mt_carrier *carrier)
-{
-	struct mt_relay_stream *rs = make(relay);
-	const struct mt_frames_config config = {
-		.mem = relay->env->mem,
-		.carrier = *carrier,
-		.on_datagram = on_datagram,
-		.on_room = on_room,
-		.user = rs,
-	};
-	int rv;
-
-	if (rs == NULL) {
-		return -ENOMEM;
-	}
-	rv = mt_frames_new(&rs->frames, &config);
-	if (rv < 0) {
-		mt_mem_release(relay->env->mem, rs);
-		return rv;
-	}
-	join(rs);
-	*out = rs;
-	return 0;
-}
-
-void mt_relay_stream_receive(struct mt_relay_stream *stream, const uint8_t *data, size_t len)
-{
-	mt_frames_receive(stream->frames, data, len);
-	count_dropped(stream);
-}
-
-void mt_relay_stream_resume(struct mt_relay_stream *stream)
-{
-	mt_frames_resume(stream->frames);
+	mt_frames_stream_read(rs->carrier);
 }
