@@ -122,15 +122,16 @@ out:
 static bool digest_of(uint8_t digest[32], const gnutls_datum_t *sent, unsigned count)
 {
 	gnutls_hash_hd_t hash = NULL;
-	bool good = gnutls_hash_init(&hash, GNUTLS_DIG_SHA256) == 0;
+	bool good = true;
 
+	if (gnutls_hash_init(&hash, GNUTLS_DIG_SHA256) != 0) {
+		return false;
+	}
 	for (unsigned i = 0; good && i < count; i++) {
 		good = gnutls_hash(hash, &sent[i].size, sizeof(sent[i].size)) == 0 &&
 		       gnutls_hash(hash, sent[i].data, sent[i].size) == 0;
 	}
-	if (hash != NULL) {
-		gnutls_hash_deinit(hash, good ? digest : NULL);
-	}
+	gnutls_hash_deinit(hash, digest);
 	return good;
 }
 
