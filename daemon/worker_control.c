@@ -53,7 +53,7 @@ void mt_worker_set_snapshot(
 	struct mt_snapshot *before = w->env.snapshot;
 	struct mt_endpoint_limits limits;
 
-	*out = (struct mt_recheck_walk){.how = what_changed(before, snapshot)};
+	*out = (struct mt_recheck_walk){.how = (int)what_changed(before, snapshot)};
 	w->env.snapshot = mt_snapshot_ref(snapshot);
 	mt_worker_limits(&limits, snapshot, w->count);
 	mt_endpoint_set_limits(mt_worker_endpoint(w), &limits);
