@@ -11,8 +11,12 @@
 #define BATCH_MAX    65507u
 /* Acknowledgements and the like are smaller. */
 #define REPETITION_MIN 1000u
-#define COARSE_NS      1000000u
-#define GATHER_NS      8000000u
+/* A short path, see tx_max: 20 Gbit/s are the fastest that it is thought to be. */
+#define SHORT_PATH_NS        10000000u
+#define SHORT_PATH_BYTES     524288u
+#define FASTEST_BYTES_PER_US 2500u
+#define COARSE_NS            1000000u
+#define GATHER_NS            8000000u
 /* max_ack_delay, which both ends leave at its default. */
 #define ACK_DELAY_NS 25000000u
 /* What may leave, with nothing to follow, before the pacer is told. */
@@ -93,8 +97,26 @@ static ngtcp2_ssize write_datagram(
  */
 static bool window_is_full(const struct mt_conn *c)
 {
-	return ngtcp2_conn_get_max_data_left(c->qc) == 0 ||
-	       c->tx_unacked >= c->ep->cfg.limits.max_conn_window;
+	return ngtcp2_conn_get_max_data_left(c->qc) == 0 || c->tx_unacked >= c->tx_max;
+}
+
+/* How many bytes of streams may be under way. What is more than a path carries in a round trip
+ * stands in some buffer on the way, and whatever an interactive stream sends waits behind it. Where
+ * the best round trip tells that the path is short, such as within one machine or one network, less
+ * is let go: a fixed amount, for receivers that look seldom, and what the fastest network carries
+ * in that time.
+ */
+static uint64_t tx_max(const struct mt_conn *c)
+{
+	uint64_t max = c->ep->cfg.limits.max_conn_window, enough;
+	ngtcp2_conn_info info;
+
+	ngtcp2_conn_get_conn_info(c->qc, &info);
+	if (info.min_rtt >= SHORT_PATH_NS) {
+		return max;
+	}
+	enough = SHORT_PATH_BYTES + info.min_rtt * FASTEST_BYTES_PER_US / 1000;
+	return enough < max ? enough : max;
 }
 
 /* The next unsent bytes as at most two pieces; `*fin` when they are the last. */
@@ -301,6 +323,7 @@ static enum outcome write_batches(struct mt_conn *c)
 	if (!b.buf) {
 		return BLOCKED;
 	}
+	c->tx_max = tx_max(c);
 	mt_conn_retry_blocked(c);
 	ngtcp2_path_storage_zero(&ps);
 	while (total == 0 || total + cap <= quantum) {

@@ -141,6 +141,7 @@ struct mt_conn {
 		uint64_t bytes_then; /* info.bytes_received and packets_sent at its start */
 		uint64_t sent_then;
 	} budget;
+	uint64_t tx_max;     /* of tx_unacked, in this turn */
 	uint64_t tx_unacked; /* bytes of all streams that ngtcp2 borrows */
 	uint64_t rx_queued;  /* bytes of all streams that wait for their users */
 	uint64_t last_received_ns;

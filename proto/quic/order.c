@@ -6,7 +6,7 @@
 #include "proto/quic/impl.h"
 
 /* What packets, and the other side's writes to a socket, make worthwhile. */
-#define ROUND_BYTES 16384u
+#define ROUND_BYTES 65536u
 /* Three packets: a request, a key stroke's echo, the beginning of a page. */
 #define FIRST_BYTES 4096u
 /* Datagrams' share is exact as long as none is larger than what this leaves above a round. */
