@@ -1,8 +1,9 @@
 #include "ctl/host_checks.h"
 
+#include "proto/wire/verdict.h"
+
 #include <errno.h>
 #include <grp.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,27 +16,12 @@
 #define BUFFER_WANTED 4194304 /* bytes that the daemon asks for */
 #define PIPE_PAGES    262144  /* for 512 tunnels over TCP with two pipes of 1 MiB each */
 #define CLOCK_FLOOR   INT64_C(1767225600) /* 2026-01-01: no machine that runs this is older */
-#define TEXT_MAX      512
 #define PATH_CAP      512
 #define NEXT_CAP      128
 #define FILES_WANTED  1048576 /* LimitNOFILE of the service */
 #define BACKLOG       4096    /* of the listener for TLS */
 #define TRACKED_FULL  10      /* parts of the table: 9 of them taken are too many */
 #define UDP_MIB       64      /* for a few busy workers and their clients' UDP */
-
-void mt_host_check_add(json_t *list, const char *check, const char *verdict, const char *next,
-	const char *format, ...)
-{
-	char text[TEXT_MAX];
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(text, sizeof(text), format, args); /* cut when too long */
-	va_end(args);
-	/* Without memory for it a line is missing. */
-	(void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "check", check,
-						  "verdict", verdict, "text", text, "next", next));
-}
 
 /* The first line of a file below `sys`, /proc/sys on a real machine; false when it is not there. */
 static bool read_line(const char *sys, const char *name, char *out, size_t cap)
@@ -68,19 +54,19 @@ static void check_buffers(json_t *list, const char *sys)
 	char next[NEXT_CAP];
 
 	if (in < 0 || out < 0) {
-		mt_host_check_add(list, "kernel buffers", "info", "",
+		mt_verdict_add(list, "kernel buffers", "info", "",
 			"net.core.rmem_max cannot be read here (a container?)");
 	} else if (in < BUFFER_WANTED || out < BUFFER_WANTED) {
 		/* Only what is too low is named: the rest would become less. */
 		(void)snprintf(next, sizeof(next), "sudo sysctl -w%s%s",
 			in < BUFFER_WANTED ? " net.core.rmem_max=4194304" : "",
 			out < BUFFER_WANTED ? " net.core.wmem_max=4194304" : ""); /* fits */
-		mt_host_check_add(list, "kernel buffers", "warn", next,
-			"net.core.rmem_max is %ld and net.core.wmem_max %ld: a daemon without "
-			"CAP_NET_ADMIN loses packets at high rates",
-			in, out);
+		mt_verdict_add(list, "kernel buffers", "warn", next,
+			"net.core.rmem_max is %ld and net.core.wmem_max %ld: at high rates a "
+			"daemon without CAP_NET_ADMIN %s",
+			in, out, in < BUFFER_WANTED ? "loses packets" : "waits for room to send");
 	} else {
-		mt_host_check_add(list, "kernel buffers", "ok", "",
+		mt_verdict_add(list, "kernel buffers", "ok", "",
 			"net.core.rmem_max %ld, net.core.wmem_max %ld", in, out);
 	}
 }
@@ -91,16 +77,16 @@ static void check_pipes(json_t *list, const char *sys)
 	long pages = read_number(sys, "fs/pipe-user-pages-soft");
 
 	if (pages < 0) {
-		mt_host_check_add(list, "kernel pipes", "info", "",
+		mt_verdict_add(list, "kernel pipes", "info", "",
 			"fs.pipe-user-pages-soft cannot be read here (a container?)");
 	} else if (pages != 0 && pages < PIPE_PAGES) { /* 0: no limit */
-		mt_host_check_add(list, "kernel pipes", "info",
+		mt_verdict_add(list, "kernel pipes", "info",
 			"sudo sysctl -w fs.pipe-user-pages-soft=262144",
 			"fs.pipe-user-pages-soft is %ld: many tunnels over TCP at once get small "
 			"pipes and cost more",
 			pages);
 	} else {
-		mt_host_check_add(
+		mt_verdict_add(
 			list, "kernel pipes", "ok", "", "fs.pipe-user-pages-soft %ld", pages);
 	}
 }
@@ -118,10 +104,10 @@ static void check_queueing(json_t *list, const char *sys)
 	}
 	/* Of the TCP connections to targets: the tunnel itself brings its own. */
 	if (strcmp(qdisc, "fq") == 0 && strcmp(control, "bbr") == 0) {
-		mt_host_check_add(
+		mt_verdict_add(
 			list, "queueing", "ok", "", "default queue fq, TCP to targets by bbr");
 	} else {
-		mt_host_check_add(list, "queueing", "info",
+		mt_verdict_add(list, "queueing", "info",
 			"sudo sysctl -w net.core.default_qdisc=fq "
 			"net.ipv4.tcp_congestion_control=bbr",
 			"default queue %s, TCP to targets by %s; fq with bbr is often faster over "
@@ -136,9 +122,9 @@ static void check_ktls(json_t *list, const char *sys)
 
 	if (read_line(sys, "net/ipv4/tcp_available_ulp", names, sizeof(names)) &&
 		strstr(names, "tls") != NULL) {
-		mt_host_check_add(list, "kernel TLS", "info", "", "available");
+		mt_verdict_add(list, "kernel TLS", "info", "", "available");
 	} else {
-		mt_host_check_add(list, "kernel TLS", "info", "sudo modprobe tls",
+		mt_verdict_add(list, "kernel TLS", "info", "sudo modprobe tls",
 			"the module tls is not loaded; QUIC does not need it");
 	}
 }
@@ -150,19 +136,19 @@ static void check_files(json_t *list, const char *sys)
 	char next[NEXT_CAP];
 
 	if (each < 0 || all < 0) {
-		mt_host_check_add(list, "kernel files", "info", "",
+		mt_verdict_add(list, "kernel files", "info", "",
 			"fs.nr_open cannot be read here (a container?)");
 	} else if (each < FILES_WANTED || all < FILES_WANTED) {
 		(void)snprintf(next, sizeof(next),
 			"sudo sysctl -w%s%s && sudo systemctl restart mytunnel",
 			each < FILES_WANTED ? " fs.nr_open=1048576" : "",
 			all < FILES_WANTED ? " fs.file-max=2097152" : ""); /* fits */
-		mt_host_check_add(list, "kernel files", "warn", next,
+		mt_verdict_add(list, "kernel files", "warn", next,
 			"fs.nr_open is %ld and fs.file-max %ld: the daemon gets fewer open files "
 			"than the %d of its service, and tunnels fail without one",
 			each, all, FILES_WANTED);
 	} else {
-		mt_host_check_add(list, "kernel files", "ok", "", "fs.nr_open %ld, fs.file-max %ld",
+		mt_verdict_add(list, "kernel files", "ok", "", "fs.nr_open %ld, fs.file-max %ld",
 			each, all);
 	}
 }
@@ -184,14 +170,14 @@ static void check_udp_memory(json_t *list, const char *sys)
 		return; /* of another network namespace: not ours to change */
 	}
 	if (mib < UDP_MIB) {
-		mt_host_check_add(list, "udp memory", "warn",
+		mt_verdict_add(list, "udp memory", "warn",
 			"sudo sysctl -w net.ipv4.udp_mem='16384 24576 32768'",
 			"net.ipv4.udp_mem lets all UDP sockets together hold %ld MiB: with many "
 			"busy "
 			"clients packets are lost whatever each socket's buffer",
 			mib);
 	} else {
-		mt_host_check_add(list, "udp memory", "ok", "", "%ld MiB for all UDP sockets", mib);
+		mt_verdict_add(list, "udp memory", "ok", "", "%ld MiB for all UDP sockets", mib);
 	}
 }
 
@@ -201,14 +187,14 @@ static void check_backlog(json_t *list, const char *sys)
 	long max = read_number(sys, "net/core/somaxconn");
 
 	if (max >= 0 && max < BACKLOG) {
-		mt_host_check_add(list, "backlog", "warn",
+		mt_verdict_add(list, "backlog", "warn",
 			"sudo sysctl -w net.core.somaxconn=4096 && sudo systemctl restart mytunnel",
 			"net.core.somaxconn is %ld: when more clients than that come at once by "
 			"TLS, "
 			"their first packets are lost and they wait a second",
 			max);
 	} else if (max >= 0) {
-		mt_host_check_add(list, "backlog", "ok", "", "net.core.somaxconn %ld", max);
+		mt_verdict_add(list, "backlog", "ok", "", "net.core.somaxconn %ld", max);
 	}
 }
 
@@ -225,18 +211,18 @@ static void check_tracking(json_t *list, const char *sys)
 	(void)snprintf(next, sizeof(next), "sudo sysctl -w net.netfilter.nf_conntrack_max=%ld",
 		max > 131072 ? max * 2 : 262144); /* fits */
 	if (now > max / TRACKED_FULL * (TRACKED_FULL - 1)) {
-		mt_host_check_add(list, "conntrack", "fail", next,
+		mt_verdict_add(list, "conntrack", "fail", next,
 			"the firewall tracks %ld of %ld connections: beyond it packets of new ones "
 			"are "
 			"dropped",
 			now, max);
 	} else if (max < 131072) {
-		mt_host_check_add(list, "conntrack", "info", next,
+		mt_verdict_add(list, "conntrack", "info", next,
 			"the firewall tracks %ld of %ld connections; each tunnel and each UDP flow "
 			"takes one",
 			now, max);
 	} else {
-		mt_host_check_add(
+		mt_verdict_add(
 			list, "conntrack", "ok", "", "%ld of %ld connections tracked", now, max);
 	}
 }
@@ -248,13 +234,13 @@ static void check_clock(json_t *list)
 	int rv = adjtimex(&state);
 
 	if (now < CLOCK_FLOOR) {
-		mt_host_check_add(list, "clock", "fail", "sudo timedatectl set-ntp true",
+		mt_verdict_add(list, "clock", "fail", "sudo timedatectl set-ntp true",
 			"the clock is years behind: certificates are judged by it");
 	} else if (rv == TIME_ERROR || (rv >= 0 && (state.status & STA_UNSYNC) != 0)) {
-		mt_host_check_add(list, "clock", "warn", "sudo timedatectl set-ntp true",
+		mt_verdict_add(list, "clock", "warn", "sudo timedatectl set-ntp true",
 			"the clock is not synchronised: certificates and expiry go by it");
 	} else if (rv >= 0) {
-		mt_host_check_add(list, "clock", "ok", "", "synchronised");
+		mt_verdict_add(list, "clock", "ok", "", "synchronised");
 	}
 }
 
@@ -262,10 +248,10 @@ static void check_group(json_t *list)
 {
 	errno = 0;
 	if (getgrnam("mytunnel") != NULL) {
-		mt_host_check_add(list, "group", "ok", "",
+		mt_verdict_add(list, "group", "ok", "",
 			"members of the group mytunnel may administer without sudo");
 	} else {
-		mt_host_check_add(list, "group", "warn", "sudo groupadd --system mytunnel",
+		mt_verdict_add(list, "group", "warn", "sudo groupadd --system mytunnel",
 			"there is no group mytunnel: only root may administer");
 	}
 }

@@ -8,6 +8,3 @@
 /* Appends {"check", "verdict", "text", "next"} objects to `list`, from the kernel's settings in the
  * folder `sys` (MT_HOST_SYS). */
 void mt_host_checks(json_t *list, const char *sys);
-/* Appends one. For people: texts are cut when too long. */
-void mt_host_check_add(json_t *list, const char *check, const char *verdict, const char *next,
-	const char *format, ...) __attribute__((format(printf, 5, 6)));

@@ -1,5 +1,6 @@
 #include "ctl/ctl.h"
 #include "ctl/host_checks.h"
+#include "proto/wire/verdict.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -84,19 +85,19 @@ static void explain_silence(const struct mt_ctl *ctl, json_t *list)
 	struct stat st;
 
 	if (stat(ctl->socket_path, &st) != 0 && errno == EACCES) {
-		mt_host_check_add(list, "daemon", "fail", "sudo mytunnelctl doctor",
+		mt_verdict_add(list, "daemon", "fail", "sudo mytunnelctl doctor",
 			"its socket %s may not be seen by this user", ctl->socket_path);
 	} else if (lstat(ctl->socket_path, &st) != 0) {
 		/* It may have ended because its state cannot be used: only the log knows. */
-		mt_host_check_add(list, "daemon", "fail",
+		mt_verdict_add(list, "daemon", "fail",
 			"sudo systemctl start mytunnel; journalctl -u mytunnel -n 20 says why not",
 			"it does not run, or has another runtime folder: there is no %s",
 			ctl->socket_path);
 	} else if (access(ctl->socket_path, W_OK) != 0) {
-		mt_host_check_add(list, "daemon", "fail", "sudo mytunnelctl doctor",
+		mt_verdict_add(list, "daemon", "fail", "sudo mytunnelctl doctor",
 			"its socket %s may not be used by this user", ctl->socket_path);
 	} else {
-		mt_host_check_add(list, "daemon", "fail",
+		mt_verdict_add(list, "daemon", "fail",
 			"journalctl -u mytunnel -n 50; sudo systemctl restart mytunnel",
 			"nobody answers at %s", ctl->socket_path);
 	}
@@ -141,12 +142,12 @@ int mt_ctl_doctor(const struct mt_ctl *ctl, int argc, char **argv)
 	if (unreachable == 0) {
 		json_t *checks = json_object_get(result, "checks");
 
-		mt_host_check_add(list, "daemon", "ok", "", "it answers at %s", ctl->socket_path);
+		mt_verdict_add(list, "daemon", "ok", "", "it answers at %s", ctl->socket_path);
 		/* Without memory its lines are missing, as their count shows. */
 		(void)json_array_extend(list, checks);
 		json_decref(root);
 	} else if (unreachable == CTL_FAILED) {
-		mt_host_check_add(list, "daemon", "fail", "sudo mytunnelctl doctor",
+		mt_verdict_add(list, "daemon", "fail", "sudo mytunnelctl doctor",
 			"it answers at %s, but not to this user", ctl->socket_path);
 	} else {
 		explain_silence(ctl, list);

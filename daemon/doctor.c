@@ -2,6 +2,7 @@
 
 #include "daemon/tuning.h"
 #include "proto/wire/encode.h"
+#include "proto/wire/verdict.h"
 #include "store/pki.h"
 
 #include <errno.h>

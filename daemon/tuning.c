@@ -1,30 +1,16 @@
 #include "daemon/tuning.h"
 
+#include "proto/wire/verdict.h"
+
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #define KIB          1024
 #define MIB          (1024 * 1024)
 #define FILES_LEAST  16384
 #define FILES_WARN   10 /* parts of the limit: 9 of them in use are too many */
-#define TEXT_MAX     640
 #define NEXT_MAX     256
 #define THROTTLED_PC 1 /* percent of the periods */
-
-void mt_verdict_add(json_t *list, const char *check, const char *verdict, const char *next,
-	const char *format, ...)
-{
-	char text[TEXT_MAX];
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(text, sizeof(text), format, args); /* cut when too long */
-	va_end(args);
-	/* Without memory for it a check is missing, which the count at the end shows. */
-	(void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "check", check,
-						  "verdict", verdict, "text", text, "next", next));
-}
 
 /* A tunnel over QUIC takes one descriptor, an application's UDP one or two. Over TLS a connection
  * is a tunnel: two sockets, and two pipes where the kernel joins them.
@@ -74,6 +60,7 @@ static void check_buffers(json_t *list, const struct mt_tuning *t)
 {
 	const bool in = t->receive_buffer < MT_TUNING_BUFFER;
 	const bool out = t->send_buffer < MT_TUNING_BUFFER;
+	char costs[NEXT_MAX] = "packets wait for room, which costs time but none of them";
 	char next[NEXT_MAX];
 
 	if (t->socket_error != NULL) {
@@ -85,14 +72,17 @@ static void check_buffers(json_t *list, const struct mt_tuning *t)
 			"sudo sysctl -w%s%s && sudo systemctl restart mytunnel",
 			in ? " net.core.rmem_max=4194304" : "",
 			out ? " net.core.wmem_max=4194304" : ""); /* fits */
-		/* What a worker may be away for, at 1 Gbit/s and half of the memory book-keeping.
-		 */
+		if (in) {
+			/* What a worker may be away for, at 1 Gbit/s and half of the memory
+			 * book-keeping. */
+			(void)snprintf(costs, sizeof(costs),
+				"at 1 Gbit/s a worker that is busy for %.1f ms loses packets",
+				(double)t->receive_buffer * 8 / 2 / 1e6); /* fits */
+		}
 		mt_verdict_add(list, "udp buffers", "warn", next,
-			"%" PRId64 " KiB to receive and %" PRId64
-			" KiB to send instead of %d: at 1 Gbit/s a worker that is busy for %.1f ms "
-			"loses packets",
+			"%" PRId64 " KiB to receive and %" PRId64 " KiB to send instead of %d: %s",
 			t->receive_buffer / KIB, t->send_buffer / KIB, MT_TUNING_BUFFER / KIB,
-			(double)t->receive_buffer * 8 / 2 / 1e6);
+			costs);
 	} else {
 		mt_verdict_add(list, "udp buffers", "ok", "",
 			"%" PRId64 " KiB to receive, %" PRId64 " KiB to send",

@@ -44,7 +44,3 @@ void mt_tuning_read(struct mt_tuning *t);
 void mt_tuning_read_group(struct mt_tuning *t, const char *self, const char *root);
 /* Appends {"check", "verdict", "text", "next"} for each. */
 void mt_tuning_checks(json_t *list, const struct mt_tuning *t);
-
-/* Appends one verdict. For people: texts are cut when too long. */
-void mt_verdict_add(json_t *list, const char *check, const char *verdict, const char *next,
-	const char *format, ...) __attribute__((format(printf, 5, 6)));

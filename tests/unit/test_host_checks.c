@@ -1,11 +1,12 @@
-/* links: ctl/host_checks.c */
+/* links: ctl/host_checks.c proto/wire/verdict.c */
 #include "ctl/host_checks.h"
+
+#include "proto/wire/verdict.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,7 +155,8 @@ static void test_host_checks_limits_of_sockets(void **state)
 	expect((struct setting){"net/core/rmem_max", "212992"}, "kernel buffers", "warn",
 		"rmem_max is 212992 and net.core.wmem_max 4194304", "net.core.rmem_max=4194304");
 	expect((struct setting){"net/core/wmem_max", "212992"}, "kernel buffers", "warn",
-		"net.core.wmem_max 212992", "sysctl -w net.core.wmem_max=4194304");
+		"net.core.wmem_max 212992: at high rates a daemon without CAP_NET_ADMIN waits for",
+		"sysctl -w net.core.wmem_max=4194304");
 	expect((struct setting){"net/core/wmem_max", NULL}, "kernel buffers", "info",
 		"cannot be read", "");
 	expect((struct setting){"fs/nr_open", "1048576"}, "udp memory", "ok", "MiB for all", "");
@@ -203,7 +205,7 @@ static void test_host_checks_queueing_and_tls(void **state)
 		"not loaded", "modprobe tls");
 }
 
-static void test_host_check_add_cuts_long_text(void **state)
+static void test_verdict_add_cuts_long_text(void **state)
 {
 	json_t *list = json_array();
 	char text[2000];
@@ -211,19 +213,19 @@ static void test_host_check_add_cuts_long_text(void **state)
 	(void)state;
 	memset(text, 'x', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
-	mt_host_check_add(list, "name", "ok", "", "%s", text);
+	mt_verdict_add(list, "name", "ok", "", "%s", text);
 	assert_int_equal(json_array_size(list), 1);
 	assert_in_range(strlen(text_of(json_array_get(list, 0), "text")), 100, 1000);
 	json_decref(list);
 }
 
-static void test_host_check_add_keeps_every_part(void **state)
+static void test_verdict_add_keeps_every_part(void **state)
 {
 	json_t *list = json_array();
 	const json_t *row;
 
 	(void)state;
-	mt_host_check_add(list, "kernel pipes", "warn", "sudo sysctl -w x=1", "%d of %s", 3, "4");
+	mt_verdict_add(list, "kernel pipes", "warn", "sudo sysctl -w x=1", "%d of %s", 3, "4");
 	row = find(list, "kernel pipes");
 	assert_non_null(row);
 	assert_string_equal(text_of(row, "verdict"), "warn");
@@ -240,8 +242,8 @@ int main(void)
 		cmocka_unit_test(test_host_checks_limits_of_files),
 		cmocka_unit_test(test_host_checks_limits_of_the_firewall),
 		cmocka_unit_test(test_host_checks_queueing_and_tls),
-		cmocka_unit_test(test_host_check_add_cuts_long_text),
-		cmocka_unit_test(test_host_check_add_keeps_every_part),
+		cmocka_unit_test(test_verdict_add_cuts_long_text),
+		cmocka_unit_test(test_verdict_add_keeps_every_part),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* links: daemon/tuning.c daemon/tuning_read.c daemon/process.c daemon/memory.c
  * proto/io/udp_socket.c proto/io/steer.c proto/wire/settings.c proto/wire/settings_table.c
  * proto/wire/addr.c proto/wire/err.c proto/wire/bytes.c proto/wire/encode.c
+ * proto/wire/verdict.c
  */
 #include "daemon/tuning.h"
 
@@ -112,7 +113,8 @@ static void test_tuning_checks_buffers(void **state)
 	expect(&t, "udp buffers", "warn", "busy for 0.9 ms", "restart mytunnel");
 	t = good();
 	t.send_buffer = 212992;
-	expect(&t, "udp buffers", "warn", "208 KiB to send",
+	expect(&t, "udp buffers", "warn",
+		"208 KiB to send instead of 4096: packets wait for room, which",
 		"sysctl -w net.core.wmem_max=4194304 && ");
 	t.socket_error = "out of files";
 	expect(&t, "udp buffers", "fail", "out of files", "restart mytunnel");
