@@ -50,6 +50,7 @@ struct mt_worker_counters {
 	mt_counter tls_user_active; /* gauge: the same by GnuTLS */
 	mt_counter tls_user_total;
 	mt_counter tls_spliced_bytes; /* payload that never entered the process */
+	mt_counter tls_pipes_missing; /* no descriptor or memory for a pipe: a splice waited */
 	mt_counter tls_rekeys;        /* reset: a KeyUpdate where the kernel has the keys */
 	mt_counter tls_record_limits; /* reset: as many records as a key allows */
 	mt_counter tls_alerts;        /* ended by a client's alert */

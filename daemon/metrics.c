@@ -75,6 +75,8 @@ static const struct mt_metric table[] = {
 		BY("records", "gnutls", "TCP connections, by who makes their TLS records.")),
 	ROW("tls_spliced_bytes_total", "tls_spliced_bytes", COUNTER, AT(tls_spliced_bytes),
 		ONE("Payload over kernel TLS of tunnels that are spliced.")),
+	ROW("tls_pipes_missing_total", "tls_pipes_missing", COUNTER, AT(tls_pipes_missing),
+		ONE("How often a tunnel over kernel TLS waited for a pipe's descriptors.")),
 	ROW("tls_resets_total", "tls_rekeys", COUNTER, AT(tls_rekeys),
 		BY("reason", "key_update",
 			"TLS connections reset: the client changed keys that the kernel holds, one "

@@ -91,7 +91,7 @@ static int open_env(struct mt_worker *w)
 	env->mem = mt_mem_new();
 	env->relay_io = mt_relay_io_new(env->counters);
 	env->reassembled = malloc(MT_UDP_PAYLOAD_MAX);
-	env->pipes = mt_pipes_new();
+	env->pipes = mt_pipes_new(&env->counters->tls_pipes_missing);
 	if (env->pipes == NULL || env->mem == NULL || env->relay_io == NULL ||
 		env->reassembled == NULL) {
 		return -ENOMEM;

@@ -10,11 +10,17 @@ struct mt_pipes {
 	struct mt_pipe *idle;
 	size_t idle_count;
 	size_t used;
+	mt_counter *missing;
 };
 
-struct mt_pipes *mt_pipes_new(void)
+struct mt_pipes *mt_pipes_new(mt_counter *missing)
 {
-	return calloc(1, sizeof(struct mt_pipes));
+	struct mt_pipes *pipes = calloc(1, sizeof(*pipes));
+
+	if (pipes != NULL) {
+		pipes->missing = missing;
+	}
+	return pipes;
 }
 
 static void destroy(struct mt_pipe *pipe)
@@ -39,29 +45,42 @@ void mt_pipes_free(struct mt_pipes *pipes)
 	free(pipes);
 }
 
+static int create(struct mt_pipe **out)
+{
+	struct mt_pipe *pipe = malloc(sizeof(*pipe));
+	int fds[2];
+
+	if (pipe == NULL) {
+		return -ENOMEM;
+	}
+	if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0) {
+		int err = -errno;
+
+		free(pipe);
+		return err;
+	}
+	/* Beyond fs.pipe-user-pages-soft pipes stay small, and cost more calls. */
+	(void)fcntl(fds[1], F_SETPIPE_SZ, MT_PIPE_BYTES);
+	pipe->read_fd = fds[0];
+	pipe->write_fd = fds[1];
+	*out = pipe;
+	return 0;
+}
+
 int mt_pipes_get(struct mt_pipes *pipes, struct mt_pipe **out)
 {
 	struct mt_pipe *pipe = pipes->idle;
-	int fds[2];
+	int rv;
 
 	if (pipe != NULL) {
 		pipes->idle = pipe->next;
 		pipes->idle_count--;
 	} else {
-		pipe = malloc(sizeof(*pipe));
-		if (pipe == NULL) {
-			return -ENOMEM;
+		rv = create(&pipe);
+		if (rv != 0) {
+			mt_count(pipes->missing, 1);
+			return rv;
 		}
-		if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0) {
-			int err = -errno;
-
-			free(pipe);
-			return err;
-		}
-		/* Beyond fs.pipe-user-pages-soft pipes stay small, and cost more calls. */
-		(void)fcntl(fds[1], F_SETPIPE_SZ, MT_PIPE_BYTES);
-		pipe->read_fd = fds[0];
-		pipe->write_fd = fds[1];
 	}
 	pipe->held = 0;
 	pipe->next = NULL;

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "proto/quic/counters.h"
 #include "proto/wire/err.h"
 
 #include <stddef.h>
@@ -19,7 +20,8 @@ struct mt_pipe {
 	struct mt_pipe *next;
 };
 
-struct mt_pipes *mt_pipes_new(void); /* NULL without memory */
+/* NULL without memory. `missing` counts how often there was no pipe; borrowed, it outlives them. */
+struct mt_pipes *mt_pipes_new(mt_counter *missing);
 /* All pipes have been given back. NULL is allowed. */
 void mt_pipes_free(struct mt_pipes *pipes);
 /* An empty pipe, non-blocking at both ends. A negative errno. */

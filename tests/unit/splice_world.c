@@ -117,7 +117,7 @@ void world_open(struct world *w)
 	memset(&world_kernel, 0, sizeof(world_kernel));
 	assert_int_equal(uv_loop_init(&w->loop), 0);
 	w->mem = mt_mem_new();
-	w->pipes = mt_pipes_new();
+	w->pipes = mt_pipes_new(&w->pipes_missing);
 	assert_int_equal(mt_poller_new(&w->poller, &w->loop), 0);
 	assert_int_equal(mt_pacer_new(&w->pacer, &w->loop), 0);
 	assert_int_equal(mt_tls_loop_new(&w->tls, &w->loop, w->poller, w->mem), 0);

@@ -31,6 +31,7 @@ struct world {
 	struct mt_pacer *pacer;
 	struct mt_tls_loop *tls;
 	struct mt_pipes *pipes;
+	mt_counter pipes_missing;
 	struct mt_tls_stream *s;
 	struct mt_splice *splice;
 	struct mt_pump_result result;

@@ -348,6 +348,7 @@ static void test_splice_without_pipes(void **state)
 		(void)uv_run(&w.loop, UV_RUN_ONCE); /* the pacer's turns, and nothing in between */
 	}
 	assert_false(w.over);
+	assert_true(mt_counter_get(&w.pipes_missing) > 0);
 	assert_int_equal(recv(w.target, &(char){0}, 1, 0), -1);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 	for (size_t up = 0, down = 0; up < 100 || down < 100;) {
@@ -403,7 +404,8 @@ static void test_splice_small_pipes(void **state)
 
 static void test_pipes_are_kept_up_to_a_cap(void **state)
 {
-	struct mt_pipes *pipes = mt_pipes_new();
+	mt_counter missing = 0;
+	struct mt_pipes *pipes = mt_pipes_new(&missing);
 	struct mt_pipe *taken[MT_PIPES_IDLE + 1];
 	int fd;
 
