@@ -188,6 +188,29 @@ def test_back_within_a_limit_of_one():
 
 
 @alone
+def test_over_to_tls_within_a_limit_of_one():
+    """The same the other way round: the QUIC connection that nobody reaches any more holds the one
+    place until the server gives it up, and then the client gets in over TLS; and returns."""
+    with World({"quic.idle_timeout_secs": "5"}) as world:
+        world.server.ctl("client", "set", "laptop", "--max-connections", "1")
+        client = world.client()
+        for _ in range(2):
+            client.process.wait_line(r"^transport quic")
+            with world.connect():
+                assert world.streams("tls") == 0, world.server.connections()
+            mark = client.process.mark()
+            world.filter.drop()
+            begin = time.monotonic()
+            client.process.wait_line(r"^transport tls: .*UDP", RETURN_SECONDS * SLOW, mark)
+            print(f"      on TLS after {seconds_since(begin):.2f} s")
+            with world.connect():
+                assert world.streams("quic") == 0, world.server.connections()
+            mark = client.process.mark()
+            world.filter.let_through()
+            client.process.wait_line(r"^transport quic: ", 2 * RETURN_SECONDS * SLOW, mark)
+
+
+@alone
 def test_udp_blocked_in_mid_transfer_and_back():
     """UDP is dropped in the midst of a transfer: new tunnels work within 5 s, also one that was
     asked for before anybody could know; then UDP is let through, and dropped again."""
