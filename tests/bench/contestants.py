@@ -174,14 +174,12 @@ class OneWorker(MyTunnel):
     works = ("workers",)
 
 
-class TwoWorkers(MyTunnel):
+class TwoWorkers(OneWorker):
     """A client for each of two workers."""
 
     name = "workers-2"
     title = "two workers"
     workers = 2
-    clients = 2
-    works = ("workers",)
 
 
 class Ssh(Contestant):

@@ -39,10 +39,10 @@ def pivot(result, title, heads, cells_of):
     """A table with a line for each contestant that has figures; nothing without any."""
     r = report.Results(result)
     rows = []
-    for name, title in result["contestants"].items():
+    for name, contestant in result["contestants"].items():
         cells = cells_of(r, name)
         if any(cell is not None for cell in cells):
-            rows.append([title, *map(report.number, cells)])
+            rows.append([contestant, *map(report.number, cells)])
     return ["", title, "", *report.table(["", *heads], rows, markdown=True)] if rows else []
 
 

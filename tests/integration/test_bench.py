@@ -63,4 +63,5 @@ def test_bench_compares():
         assert refused.returncode == 1 and "test_bench.py" in refused.stderr, refused.stderr
     text = "\n".join(document.section(result))
     assert "| MyTunnel, QUIC |" in text and "| round trip, median |" in text, text
+    assert "\nNew tunnels (32 at once, 1 KiB each way) and round trips on an open one:\n" in text, text
     assert xml.etree.ElementTree.fromstring(plot.peers(result)).tag.endswith("svg")
