@@ -27,7 +27,7 @@ from harness import BUILD, Server, raise_file_limit  # noqa: E402
 
 TUNNELS = 100
 COLUMNS = ("case", "bulk", "rate", "p50", "p99", "loaded p50", "loaded p99", "p99 ratio",
-           "bulk Gbit/s", "server CPU", "client CPU")
+           "bulk Gbit/s", "server CPU", "client CPU", "server waits", "client waits")
 
 
 def rate_of(text):
@@ -40,6 +40,8 @@ def measure(ports, bulk_port, pids, case, args):
     command = [os.path.join(BUILD, "bench", "interactive"), "--bulk", case["bulk"],
                "--rounds", str(args.rounds), "--seconds", str(args.seconds),
                "--tunnels", str(TUNNELS), "--bulk-socks", str(bulk_port)]
+    if args.normal:
+        command.append("--normal")
     if case["rate"] != "max":
         command += ["--bulk-rate", str(rate_of(case["rate"]))]
     for pid in pids:
@@ -64,19 +66,20 @@ def summary(case, rows):
     def median(loaded, key):
         return statistics.median(row[key] for row in rows if row["loaded"] == loaded)
 
-    def cpu(index):
-        values = [row["cpu"][index] for row in rows if row["loaded"] and len(row["cpu"]) > index]
+    def use(what, index):
+        values = [row[what][index] for row in rows if row["loaded"] and len(row[what]) > index]
         return statistics.median(values) if values else 0
 
     return {**case, "p50": median(False, "p50_ms"), "p99": median(False, "p99_ms"),
             "loaded p50": median(True, "p50_ms"), "loaded p99": median(True, "p99_ms"),
             "p99 ratio": round(median(True, "p99_ms") / median(False, "p99_ms"), 2),
-            "bulk Gbit/s": median(True, "bulk_gbit_s"), "server CPU": cpu(0), "client CPU": cpu(1),
-            "phases": rows}
+            "bulk Gbit/s": median(True, "bulk_gbit_s"), "server CPU": use("cpu", 0),
+            "client CPU": use("cpu", 1), "server waits": use("waited", 0),
+            "client waits": use("waited", 1), "phases": rows}
 
 
 def show(result):
-    print("  ".join(f"{result[column]!s:>11}" for column in COLUMNS), flush=True)
+    print("  ".join(f"{result[column]!s:>{max(len(column), 8)}}" for column in COLUMNS), flush=True)
 
 
 def run_case(name, args, results):
@@ -109,13 +112,15 @@ def main():
     parser.add_argument("--rate", default="max,1000M")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--normal", action="store_true",
+                        help="the round trips' own ends without real-time priority")
     parser.add_argument("--json", help="a file for all figures")
     parser.add_argument("--verbose", action="store_true", help="progress off a terminal too")
     args = parser.parse_args()
     raise_file_limit()
     results = []
-    print("milliseconds; CPU in cores while loaded")
-    print("  ".join(f"{column:>11}" for column in COLUMNS), flush=True)
+    print("milliseconds; CPU, and waiting for a core, in cores while loaded")
+    print("  ".join(f"{column:>8}" for column in COLUMNS), flush=True)
     for name in args.case.split(","):
         run_case(name, args, results)
     if args.json:

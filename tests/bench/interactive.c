@@ -1,22 +1,28 @@
-/* links: tests/bench/lib/watch.c proto/wire/bytes.c proto/wire/err.c */
+/* links: tests/bench/lib/interactive_options.c tests/bench/lib/watch.c proto/wire/bytes.c
+ * proto/wire/err.c
+ */
 /* What small round trips wait for beside a bulk transfer: round trips over open tunnels, begun by
  * the clock whether the one before has come back or not, with and without the bulk, by turns.
  *
  *   interactive [options] SOCKS[,SOCKS...]
  *
  * Ports of SOCKS5 proxies on 127.0.0.1, among which the tunnels are spread; 0 is none at all.
- * Targets are threads of this program. Each phase prints a line of JSON: the round trips'
- * percentiles in milliseconds, the bulk's rate, the CPU of the given processes.
+ * Targets are threads of this program. Both ends of the round trips run at real-time priority where
+ * that is allowed: else, on a machine that the bulk fills, how long they themselves wait for a core
+ * would be the larger part of what is measured. Each phase prints a line of JSON: the round trips'
+ * percentiles in milliseconds, the bulk's rate, the CPU of the given processes, and how long these
+ * have waited for a core.
  */
+#include "tests/bench/lib/interactive_options.h"
 #include "tests/bench/lib/watch.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,21 +36,11 @@
 #include <unistd.h>
 
 #define SECOND       1000000000ull
-#define TUNNELS_MAX  1000
-#define PROXIES_MAX  1000
-#define PIDS_MAX     8
-#define MESSAGE_MAX  4096
 #define SAMPLES_MAX  (1u << 21)
 #define PIECE        (256u * 1024)
 #define PACED_PIECE  (16u * 1024)
 #define SETTLE_NS    (300 * 1000000ull)
 #define ANSWER_MAX_S 20
-
-enum bulk {
-	BULK_DOWN = 'D',
-	BULK_UP = 'U',
-	ECHO = 'E',
-};
 
 struct tunnel {
 	int fd;
@@ -52,39 +48,18 @@ struct tunnel {
 	size_t to_come;  /* of the answer; 0: none is out */
 };
 
-struct options {
-	unsigned proxies[PROXIES_MAX];
-	size_t proxy_count;
-	unsigned bulk_proxy;
-	enum bulk bulk;
-	uint64_t bulk_rate; /* bytes a second; 0: as fast as it goes */
-	unsigned tunnels;
-	size_t bytes;
-	uint64_t interval_ns;
-	uint64_t phase_ns;
-	unsigned rounds;
-	pid_t pids[PIDS_MAX];
-	size_t pid_count;
-};
-
 struct carrier {
 	pthread_t thread;
 	int fd;
 };
 
-static struct options opt = {
-	.bulk = BULK_DOWN,
-	.tunnels = 100,
-	.bytes = 100,
-	.interval_ns = 20 * 1000000ull,
-	.phase_ns = 4 * SECOND,
-	.rounds = 3,
-};
+static struct interactive_options opt;
 static uint16_t target_port;
 static uint8_t zeros[PIECE];
 static _Atomic uint64_t bulk_bytes;
 static float *samples;
 static size_t sample_count;
+static bool realtime;
 
 static _Noreturn void die(const char *what)
 {
@@ -130,6 +105,14 @@ static bool receive_all(int fd, void *data, size_t len)
 		len -= (size_t)n;
 	}
 	return true;
+}
+
+/* Of the calling thread; those that it starts are normal ones. */
+static bool hurry(void)
+{
+	const struct sched_param first = {.sched_priority = 1};
+
+	return !opt.normal && sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &first) == 0;
 }
 
 static void set_up(int fd)
@@ -239,7 +222,7 @@ static void *run_near_bulk(void *arg)
 
 static void echo(int set, int fd)
 {
-	uint8_t data[MESSAGE_MAX];
+	uint8_t data[INTERACTIVE_MESSAGE_MAX];
 	ssize_t n = recv(fd, data, sizeof(data), MSG_DONTWAIT);
 
 	if (n < 0 && errno == EAGAIN) {
@@ -287,6 +270,7 @@ static void *run_target(void *arg)
 	if (set < 0 || epoll_ctl(set, EPOLL_CTL_ADD, listener, &event) != 0) {
 		die("epoll");
 	}
+	(void)hurry(); /* as the other end, which tells */
 	for (;;) {
 		int n = epoll_wait(set, events, 64, -1);
 
@@ -341,7 +325,7 @@ static void end_trip(struct tunnel *t, uint64_t now)
 
 static void on_answer(struct tunnel *t)
 {
-	uint8_t data[MESSAGE_MAX];
+	uint8_t data[INTERACTIVE_MESSAGE_MAX];
 	ssize_t n = recv(t->fd, data, sizeof(data), MSG_DONTWAIT);
 
 	if (n < 0 && errno == EAGAIN) {
@@ -433,10 +417,19 @@ static void settle(void)
 	(void)nanosleep(&pause, NULL); /* shorter after a signal: no harm */
 }
 
+static void print_list(const double *values)
+{
+	printf("[");
+	for (size_t i = 0; i < opt.pid_count; i++) {
+		printf("%s%.3f", i > 0 ? "," : "", values[i]);
+	}
+	printf("]");
+}
+
 static void run_phase(int set, struct tunnel *tunnels, bool loaded, unsigned round)
 {
 	struct carrier bulk;
-	double cpu[PIDS_MAX], own, seconds;
+	double cpu[INTERACTIVE_PIDS_MAX], waited[INTERACTIVE_PIDS_MAX], own, seconds;
 	uint64_t begun, bytes;
 
 	if (loaded) {
@@ -447,6 +440,7 @@ static void run_phase(int set, struct tunnel *tunnels, bool loaded, unsigned rou
 	sample_count = 0;
 	for (size_t i = 0; i < opt.pid_count; i++) {
 		cpu[i] = bench_usage(opt.pids[i]).cpu_s;
+		waited[i] = bench_waited_s(opt.pids[i]);
 	}
 	own = bench_usage(getpid()).cpu_s;
 	bytes = atomic_load(&bulk_bytes);
@@ -456,6 +450,7 @@ static void run_phase(int set, struct tunnel *tunnels, bool loaded, unsigned rou
 	bytes = atomic_load(&bulk_bytes) - bytes;
 	for (size_t i = 0; i < opt.pid_count; i++) {
 		cpu[i] = (bench_usage(opt.pids[i]).cpu_s - cpu[i]) / seconds;
+		waited[i] = (bench_waited_s(opt.pids[i]) - waited[i]) / seconds;
 	}
 	own = (bench_usage(getpid()).cpu_s - own) / seconds;
 	if (loaded) {
@@ -466,109 +461,24 @@ static void run_phase(int set, struct tunnel *tunnels, bool loaded, unsigned rou
 	qsort(samples, sample_count, sizeof(*samples), by_size);
 	printf("{\"round\":%u,\"loaded\":%s,\"trips\":%zu,\"p50_ms\":%.3f,\"p90_ms\":%.3f,"
 	       "\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f,\"bulk_gbit_s\":%.3f,"
-	       "\"cpu_load\":%.3f,\"cpu\":[",
+	       "\"cpu_load\":%.3f,\"realtime\":%s,\"cpu\":",
 		round, loaded ? "true" : "false", sample_count, share(0.5), share(0.9), share(0.99),
-		share(0.999), share(1), (double)bytes * 8 / 1e9 / seconds, own);
-	for (size_t i = 0; i < opt.pid_count; i++) {
-		printf("%s%.3f", i > 0 ? "," : "", cpu[i]);
-	}
-	printf("]}\n");
+		share(0.999), share(1), (double)bytes * 8 / 1e9 / seconds, own,
+		realtime ? "true" : "false");
+	print_list(cpu);
+	printf(",\"waited\":");
+	print_list(waited);
+	printf("}\n");
 	fflush(stdout);
 	settle();
 }
 
-static void usage(void)
-{
-	fprintf(stderr,
-		"interactive [options] SOCKS[,SOCKS...]\n"
-		"  --bulk down|up     the bulk's direction (down)\n"
-		"  --bulk-socks PORT  the bulk goes through this proxy (none)\n"
-		"  --bulk-rate BITS   a second (as fast as it goes)\n"
-		"  --tunnels N        with round trips, in turn by the given proxies (100)\n"
-		"  --bytes N          there and back (100)\n"
-		"  --interval MS      between two of a tunnel (20)\n"
-		"  --seconds N        a phase (4)\n"
-		"  --rounds N         of a phase without and one with bulk (3)\n"
-		"  --pid PID          whose CPU is told; may be given again\n");
-	exit(2);
-}
-
-static unsigned number(const char *text, unsigned max)
-{
-	char *end = NULL;
-	unsigned long n = strtoul(text, &end, 10);
-
-	if (end == text || *end != '\0' || n > max) {
-		usage();
-	}
-	return (unsigned)n;
-}
-
-static void read_proxies(char *text)
-{
-	char *save = NULL;
-
-	for (char *p = strtok_r(text, ",", &save); p; p = strtok_r(NULL, ",", &save)) {
-		if (opt.proxy_count == PROXIES_MAX) {
-			usage();
-		}
-		opt.proxies[opt.proxy_count++] = number(p, UINT16_MAX);
-	}
-	if (opt.proxy_count == 0) {
-		usage();
-	}
-}
-
-static void read_option(int c)
-{
-	switch (c) {
-	case 'b': opt.bulk = optarg[0] == 'u' ? BULK_UP : BULK_DOWN; break;
-	case 'x': opt.bulk_proxy = number(optarg, UINT16_MAX); break;
-	case 'r': opt.bulk_rate = number(optarg, UINT32_MAX) / 8; break;
-	case 't': opt.tunnels = number(optarg, TUNNELS_MAX); break;
-	case 's': opt.bytes = number(optarg, MESSAGE_MAX); break;
-	case 'i': opt.interval_ns = number(optarg, 10000) * (SECOND / 1000); break;
-	case 'd': opt.phase_ns = number(optarg, 600) * SECOND; break;
-	case 'o': opt.rounds = number(optarg, 100); break;
-	case 'p':
-		if (opt.pid_count < PIDS_MAX) {
-			opt.pids[opt.pid_count++] = (pid_t)number(optarg, INT32_MAX);
-		}
-		break;
-	default: usage();
-	}
-}
-
-static void read_options(int argc, char **argv)
-{
-	static const struct option options[] = {
-		{"bulk", required_argument, NULL, 'b'},
-		{"bulk-socks", required_argument, NULL, 'x'},
-		{"bulk-rate", required_argument, NULL, 'r'},
-		{"tunnels", required_argument, NULL, 't'},
-		{"bytes", required_argument, NULL, 's'},
-		{"interval", required_argument, NULL, 'i'},
-		{"seconds", required_argument, NULL, 'd'},
-		{"rounds", required_argument, NULL, 'o'},
-		{"pid", required_argument, NULL, 'p'},
-		{NULL, 0, NULL, 0},
-	};
-
-	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-		read_option(c);
-	}
-	if (optind + 1 != argc || opt.tunnels == 0 || opt.bytes == 0 || opt.interval_ns == 0) {
-		usage();
-	}
-	read_proxies(argv[optind]);
-}
-
 int main(int argc, char **argv)
 {
-	static struct tunnel tunnels[TUNNELS_MAX];
+	static struct tunnel tunnels[INTERACTIVE_TUNNELS_MAX];
 	int set;
 
-	read_options(argc, argv);
+	interactive_options(&opt, argc, argv);
 	(void)prctl(PR_SET_TIMERSLACK, 1UL); /* less precise without */
 	samples = malloc(SAMPLES_MAX * sizeof(*samples));
 	set = epoll_create1(EPOLL_CLOEXEC);
@@ -584,6 +494,7 @@ int main(int argc, char **argv)
 			die("epoll_ctl");
 		}
 	}
+	realtime = hurry();
 	for (unsigned round = 1; round <= opt.rounds; round++) {
 		run_phase(set, tunnels, false, round);
 		run_phase(set, tunnels, true, round);

@@ -1,5 +1,6 @@
 #include "tests/bench/lib/watch.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,4 +37,30 @@ struct bench_usage bench_usage(pid_t pid)
 	}
 	usage.cpu_s = cpu_s(pid);
 	return usage;
+}
+
+double bench_waited_s(pid_t pid)
+{
+	unsigned long long ran = 0, waited, sum = 0;
+	char path[300];
+	const struct dirent *entry;
+	DIR *tasks;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks)) != NULL) {
+		FILE *file;
+
+		(void)snprintf(path, sizeof(path), "/proc/%d/task/%.16s/schedstat", (int)pid,
+			entry->d_name);
+		file = fopen(path, "r");
+		if (file) {
+			sum += fscanf(file, "%llu %llu", &ran, &waited) == 2 ? waited : 0;
+			(void)fclose(file); /* was read only */
+		}
+	}
+	if (tasks) {
+		(void)closedir(tasks);
+	}
+	return (double)sum / 1e9;
 }
