@@ -14,7 +14,6 @@
 #define IDLE_TIMEOUT_NS  30000000000ull
 #define STREAM_WINDOW    (8u * 1024 * 1024)
 #define CONN_WINDOW      (32u * 1024 * 1024)
-#define UDP_PAYLOAD      1452
 #define STREAMS_EXPECTED 100 /* a connection, until one has told */
 
 static void on_endpoint_established(void *user, struct mt_conn *c)
@@ -295,7 +294,7 @@ static int make_driver(struct mt_uplink *u)
 				.idle_timeout_ns = IDLE_TIMEOUT_NS,
 				.max_stream_window = STREAM_WINDOW,
 				.max_conn_window = CONN_WINDOW,
-				.max_udp_payload = UDP_PAYLOAD,
+				.max_udp_payload = MT_UDP_PAYLOAD_CEILING,
 				.congestion_control = MT_CC_BBR,
 			},
 		.worker_count = 1,

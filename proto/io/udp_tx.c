@@ -11,12 +11,12 @@
 
 /* Batches lie one behind the other, so that many small ones (acknowledgements to many peers) share
  * one sendmmsg. */
-#define ARENA_BYTES     ((size_t)8 * MT_TX_BATCH_BYTES)
-#define BATCHES_MAX     256
-#define ALIGNMENT       64
-#define MESSAGES_MAX    64
-#define SEGMENTS_MAX    64    /* UDP_MAX_SEGMENTS of kernels before 6.9 */
-#define UDP_PAYLOAD_MAX 65507 /* of IPv4 */
+#define ARENA_BYTES  ((size_t)8 * MT_TX_BATCH_BYTES)
+#define BATCHES_MAX  256
+#define ALIGNMENT    64
+#define MESSAGES_MAX 64
+#define SEGMENTS_MAX 64 /* UDP_MAX_SEGMENTS of kernels before 6.9 */
+#define BATCH_MAX    65473
 #define TX_CONTROL                                                                                 \
 	(CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)) +                        \
 		CMSG_SPACE(sizeof(uint16_t)))
@@ -188,8 +188,8 @@ static size_t fill_message(struct mt_udp_tx *tx, size_t slot, struct batch *b, s
 	size_t len = b->end - off;
 	size_t max = b->segment;
 
-	if (b->socket->gso && b->segment <= UDP_PAYLOAD_MAX) {
-		size_t packets = UDP_PAYLOAD_MAX / b->segment;
+	if (b->socket->gso && b->segment <= BATCH_MAX) {
+		size_t packets = BATCH_MAX / b->segment;
 
 		max *= packets < SEGMENTS_MAX ? packets : SEGMENTS_MAX;
 	}

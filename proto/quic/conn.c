@@ -441,7 +441,7 @@ size_t mt_conn_datagram_max(const struct mt_conn *c)
 	if (!remote || remote->max_datagram_frame_size < 4) {
 		return 0;
 	}
-	packet = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->qc);
+	packet = mt_conn_path_payload(c);
 	/* short header, packet number, AEAD tag; then frame type and length */
 	overhead = 1 + ngtcp2_conn_get_dcid(c->qc)->datalen + 4 + 16;
 	packet = (size_t)smaller(packet - overhead, remote->max_datagram_frame_size);

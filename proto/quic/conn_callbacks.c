@@ -203,6 +203,8 @@ static int path_validation(ngtcp2_conn *qc, uint32_t flags, const ngtcp2_path *p
 	if (res == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS && old_path &&
 		!ngtcp2_path_eq(path, old_path)) {
 		c->migrations++;
+		c->narrow_until_ns = 0;
+		c->narrow_count = 0;
 		MT_PROBE3(migration, c->serial, old_path->remote.addr, path->remote.addr);
 		mt_count(&c->ep->cfg.counters->migrations, 1);
 	}

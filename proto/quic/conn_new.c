@@ -12,6 +12,7 @@
 #define INITIAL_STREAM_WINDOW (256u * 1024)
 #define INITIAL_CONN_WINDOW   (16u * 1024 * 1024)
 #define CID_LIMIT             4u
+#define PROBES_MAX            7u
 
 static ngtcp2_conn *get_qc(ngtcp2_crypto_conn_ref *ref)
 {
@@ -36,25 +37,30 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* Path MTU probes: the ceiling first, then what common links carry (1,500 bytes less tunnels'
- * headers). */
-static size_t pmtud_probes(uint16_t probes[5], uint16_t ceiling)
+/* Path MTU probes: what nearly every network carries, then jumbo frames and the ceiling; where the
+ * first one fails, what is left of 1,500 bytes within other tunnels. */
+static size_t pmtud_probes(uint16_t probes[PROBES_MAX], uint16_t ceiling)
 {
-	static const uint16_t common[] = {1444, 1406, 1342, 1232};
+	static const uint16_t up[] = {1452, 8952}, down[] = {1444, 1406, 1342, 1232};
 	size_t n = 0;
 
+	for (size_t i = 0; i < sizeof(up) / sizeof(up[0]); i++) {
+		if (up[i] < ceiling) {
+			probes[n++] = up[i];
+		}
+	}
 	if (ceiling > NGTCP2_MAX_UDP_PAYLOAD_SIZE) {
 		probes[n++] = ceiling;
 	}
-	for (size_t i = 0; i < sizeof(common) / sizeof(common[0]); i++) {
-		if (common[i] < ceiling) {
-			probes[n++] = common[i];
+	for (size_t i = 0; i < sizeof(down) / sizeof(down[0]); i++) {
+		if (down[i] < ceiling) {
+			probes[n++] = down[i];
 		}
 	}
 	return n;
 }
 
-static void fill_settings(struct mt_conn *c, ngtcp2_settings *settings, uint16_t probes[5])
+static void fill_settings(struct mt_conn *c, ngtcp2_settings *settings, uint16_t probes[PROBES_MAX])
 {
 	const struct mt_endpoint_limits *limits = &c->ep->cfg.limits;
 
@@ -86,6 +92,7 @@ static void fill_params(struct mt_conn *c, ngtcp2_transport_params *params)
 	params->initial_max_streams_uni = 0;
 	params->max_idle_timeout = limits->idle_timeout_ns;
 	params->max_datagram_frame_size = 65535;
+	params->max_udp_payload_size = limits->max_udp_payload; /* so peers keep to it too */
 	params->active_connection_id_limit = CID_LIMIT;
 	params->grease_quic_bit = 1;
 }
@@ -94,7 +101,7 @@ static int init_qc_server(struct mt_conn *c, const struct mt_conn_new *how)
 {
 	ngtcp2_settings settings;
 	ngtcp2_transport_params params;
-	uint16_t probes[5];
+	uint16_t probes[PROBES_MAX];
 	ngtcp2_path path;
 	ngtcp2_cid scid;
 	int rc;
@@ -144,7 +151,7 @@ static int init_qc_client(struct mt_conn *c, const struct mt_conn_new *how)
 {
 	ngtcp2_settings settings;
 	ngtcp2_transport_params params;
-	uint16_t probes[5];
+	uint16_t probes[PROBES_MAX];
 	ngtcp2_path path;
 	ngtcp2_cid scid, dcid;
 	int rc;

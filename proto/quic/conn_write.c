@@ -6,9 +6,10 @@
 #include <errno.h>
 #include <string.h>
 
-/* The largest batch: the kernel takes 64 segments and an IP packet's worth. */
+/* The largest batch: the kernel takes 64 segments, and what is an IP packet of less than 64 KiB
+ * with the headers of IPv6, UDP and Ethernet: what is larger it would split in software. */
 #define SEGMENTS_MAX 64u
-#define BATCH_MAX    65507u
+#define BATCH_MAX    65473u
 /* Acknowledgements and the like are smaller. */
 #define REPETITION_MIN 1000u
 /* A short path, see tx_max: 20 Gbit/s are the fastest that it is thought to be. */
@@ -106,16 +107,14 @@ static bool window_is_full(const struct mt_conn *c)
  * is let go: a fixed amount, for receivers that look seldom, and what the fastest network carries
  * in that time.
  */
-static uint64_t tx_max(const struct mt_conn *c)
+static uint64_t tx_max(const struct mt_conn *c, const ngtcp2_conn_info *info)
 {
 	uint64_t max = c->ep->cfg.limits.max_conn_window, enough;
-	ngtcp2_conn_info info;
 
-	ngtcp2_conn_get_conn_info(c->qc, &info);
-	if (info.min_rtt >= SHORT_PATH_NS) {
+	if (info->min_rtt >= SHORT_PATH_NS) {
 		return max;
 	}
-	enough = SHORT_PATH_BYTES + info.min_rtt * FASTEST_BYTES_PER_US / 1000;
+	enough = SHORT_PATH_BYTES + info->min_rtt * FASTEST_BYTES_PER_US / 1000;
 	return enough < max ? enough : max;
 }
 
@@ -313,7 +312,8 @@ static enum outcome write_batches(struct mt_conn *c)
 	size_t quantum = ngtcp2_conn_get_send_quantum(c->qc), total = 0;
 	const struct mt_tx *tx = &c->ep->cfg.tx;
 	struct batch b = {.buf = tx->reserve(tx->user)};
-	size_t cap = ngtcp2_conn_get_max_tx_udp_payload_size(c->qc);
+	size_t usual = mt_conn_path_payload(c), cap = mt_conn_probe_payload(c);
+	ngtcp2_conn_info info;
 	ngtcp2_path_storage ps;
 	ngtcp2_pkt_info pi;
 	struct mt_path path = {0};
@@ -323,7 +323,9 @@ static enum outcome write_batches(struct mt_conn *c)
 	if (!b.buf) {
 		return BLOCKED;
 	}
-	c->tx_max = tx_max(c);
+	ngtcp2_conn_get_conn_info(c->qc, &info);
+	mt_conn_watch_path(c, info.bytes_in_flight);
+	c->tx_max = tx_max(c, &info);
 	mt_conn_retry_blocked(c);
 	ngtcp2_path_storage_zero(&ps);
 	while (total == 0 || total + cap <= quantum) {
@@ -358,7 +360,9 @@ static enum outcome write_batches(struct mt_conn *c)
 		b.len += (size_t)n;
 		b.packets++;
 		total += (size_t)n;
-		if ((size_t)n < b.segment || b.packets == SEGMENTS_MAX || b.len + cap > BATCH_MAX) {
+		cap = usual;
+		if ((size_t)n < b.segment || (size_t)n > usual || b.packets == SEGMENTS_MAX ||
+			b.len + cap > BATCH_MAX) {
 			commit(c, &b);
 			b.buf = tx->reserve(tx->user);
 			if (!b.buf) {

@@ -264,6 +264,7 @@ static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned
 		return;
 	}
 	c->last_received_ns = c->ep->now_ns;
+	c->unanswered_ns = 0;
 	mt_conn_write_off(c);
 	if (!mt_addr_equal(&path->remote, &c->info.remote) ||
 		!mt_addr_equal(&path->local, &c->info.local)) {
@@ -408,6 +409,7 @@ void mt_endpoint_expire(struct mt_endpoint *ep, uint64_t now_ns)
 		if (rc != 0) {
 			mt_conn_fail(c, rc);
 		} else {
+			mt_conn_doubt_path(c);
 			mt_conn_mark_dirty(c); /* which sets the timer again */
 		}
 	}

@@ -20,9 +20,11 @@
 
 struct mt_endpoint;
 
-#define MT_CID_LEN              10 /* our connection ids: worker(1) tag(1) random(8) */
-#define MT_SECRET_LEN           32
-#define MT_TX_BATCH_BYTES       65536
+#define MT_CID_LEN        10 /* our connection ids: worker(1) tag(1) random(8) */
+#define MT_SECRET_LEN     32
+#define MT_TX_BATCH_BYTES 65536
+/* Larger packets are not looked for: four of this size fill a batch. */
+#define MT_UDP_PAYLOAD_CEILING  16368
 #define MT_HALF_OPEN_MAX        1000
 #define MT_HALF_OPEN_RETRY      100
 #define MT_HANDSHAKE_TIMEOUT_NS 5000000000ull

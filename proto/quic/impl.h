@@ -134,6 +134,10 @@ struct mt_conn {
 	uint64_t crypto_bytes;
 	uint64_t packets_sent;
 	uint32_t unpaced_bytes; /* sent since the pacer was told last */
+	/* Since when nothing came while large packets were under way; 0: they are answered. */
+	uint64_t unanswered_ns;
+	uint64_t narrow_until_ns; /* packets are the smallest until then */
+	uint8_t narrow_count;
 	/* What has happened since the budget's second began. */
 	struct {
 		uint64_t since_ns;
@@ -247,6 +251,14 @@ int mt_conn_new(
 void mt_conn_free(struct mt_conn *c);
 void mt_conn_mark_dirty(struct mt_conn *c);
 void mt_conn_raise(struct mt_conn *c, unsigned events);
+/* conn_path.c: room for the first packet of a turn, which alone may be a probe of the path MTU. */
+size_t mt_conn_probe_payload(const struct mt_conn *c);
+/* Large packets that vanish all at once, since the path has changed and nobody tells (RFC 8899,
+ * section 4.3): `watch` before each turn of sending, with the bytes under way; `doubt` when a timer
+ * has gone off. After two probe timeouts of silence packets are the smallest for a second, and
+ * twice as long each time. */
+void mt_conn_watch_path(struct mt_conn *c, uint64_t in_flight);
+void mt_conn_doubt_path(struct mt_conn *c);
 void mt_conn_rearm(struct mt_conn *c);
 /* A result of ngtcp2 that ends the connection: sends what is to be sent and ends it. Not from
  * within a callback. */

@@ -81,9 +81,9 @@ static const struct mt_setting table[MT_SETTING_COUNT] = {
 		.unit = "bytes",
 		.minimum = 1200,
 		.maximum = 65527,
-		.initial = "1452",
+		.initial = "16368",
 		.applies = MT_APPLIES_NEW,
-		.help = "Largest UDP payload that path MTU discovery goes up to",
+		.help = "Largest UDP payload that path MTU discovery goes up to, both ways",
 	},
 	{
 		.id = MT_SET_QUIC_CONGESTION_CONTROL,

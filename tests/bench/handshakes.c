@@ -1,10 +1,11 @@
 /* links: proto/io/driver.c proto/io/udp_socket.c proto/io/udp_rx.c proto/io/udp_tx.c
  * proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c proto/quic/conn_new.c proto/quic/qlog.c
- * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/defer.c proto/quic/endpoint.c
- * proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c proto/quic/memory.c
- * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
- * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c proto/wire/profile.c
- * proto/wire/request.c tests/bench/lib/watch.c proto/quic/order.c
+ * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/conn_path.c proto/quic/defer.c
+ * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c
+ * proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c
+ * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
+ * proto/wire/err.c proto/wire/profile.c proto/wire/request.c tests/bench/lib/watch.c
+ * proto/quic/order.c
  */
 /* Connections that are made with a client's certificate and closed at once, so many at a time:
  *
@@ -152,7 +153,7 @@ static void open_run(struct run *r, const char *profile)
 			.idle_timeout_ns = 30 * SECOND_NS,
 			.max_stream_window = 256u << 10,
 			.max_conn_window = 1u << 20,
-			.max_udp_payload = 1452,
+			.max_udp_payload = MT_UDP_PAYLOAD_CEILING,
 			.congestion_control = MT_CC_CUBIC},
 		.worker_count = 1,
 	};

@@ -1,11 +1,11 @@
 /* links: proto/io/driver.c proto/io/udp_socket.c proto/io/udp_rx.c proto/io/udp_tx.c
  * proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c proto/quic/conn_new.c proto/quic/qlog.c
- * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/defer.c proto/quic/endpoint.c
- * proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c proto/quic/memory.c
- * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
- * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c proto/wire/profile.c
- * proto/wire/request.c tests/bench/lib/watch.c tests/bench/lib/holder_probe.c
- * tests/bench/lib/holder_options.c proto/quic/order.c
+ * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/conn_path.c proto/quic/defer.c
+ * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c
+ * proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c
+ * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
+ * proto/wire/err.c proto/wire/profile.c proto/wire/request.c tests/bench/lib/watch.c
+ * tests/bench/lib/holder_probe.c tests/bench/lib/holder_options.c proto/quic/order.c
  */
 /* Many real clients in one process: tens of thousands of connections with client certificates over
  * a few sockets, for what a server needs to hold them. Prints a line of JSON for each step:
@@ -504,7 +504,7 @@ static void open_side(struct holder *h)
 			.idle_timeout_ns = 120 * SECOND_NS,
 			.max_stream_window = 256u << 10,
 			.max_conn_window = 1u << 20,
-			.max_udp_payload = 1452,
+			.max_udp_payload = MT_UDP_PAYLOAD_CEILING,
 			.congestion_control = MT_CC_BBR},
 		.worker_count = 1,
 	};

@@ -1,12 +1,11 @@
 /* links: proto/io/driver.c proto/io/poller.c proto/io/pump.c proto/io/bucket.c proto/io/pacer.c
- * proto/io/udp_socket.c
- * proto/io/udp_rx.c proto/io/udp_tx.c proto/quic/accept.c proto/quic/cid.c
+ * proto/io/udp_socket.c proto/io/udp_rx.c proto/io/udp_tx.c proto/quic/accept.c proto/quic/cid.c
  * proto/quic/conn.c proto/quic/conn_new.c proto/quic/qlog.c proto/quic/conn_callbacks.c
- * proto/quic/conn_write.c proto/quic/defer.c proto/quic/endpoint.c proto/quic/expiry.c
- * proto/quic/identity.c proto/quic/mem.c proto/quic/memory.c proto/quic/stream.c
- * proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c proto/wire/addr.c
- * proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c store/pki.c store/pki_check.c
- * proto/quic/order.c
+ * proto/quic/conn_write.c proto/quic/conn_path.c proto/quic/defer.c proto/quic/endpoint.c
+ * proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c proto/quic/memory.c
+ * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
+ * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c store/pki.c
+ * store/pki_check.c proto/quic/order.c
  */
 /* What the transport costs without daemon and client: two drivers on loopback, a thread each, and
  * one stream's worth of data from one to the other.
@@ -209,7 +208,7 @@ static void open_side(struct side *side, struct mt_tls_server *tls)
 			.idle_timeout_ns = 30 * SECOND,
 			.max_stream_window = 8u << 20,
 			.max_conn_window = 16u << 20,
-			.max_udp_payload = 1452,
+			.max_udp_payload = MT_UDP_PAYLOAD_CEILING,
 			.congestion_control = MT_CC_BBR},
 		.worker_count = 1,
 		.tls = tls,

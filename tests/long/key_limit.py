@@ -83,7 +83,7 @@ def transfer(client, what, size, seed):
 def main():
     size = int(float(os.environ.get("KEYS_GIB") or 20) * GIB)
     seen = 0
-    with Server({"server.workers": "1"}) as server:
+    with Server({"server.workers": "1", "quic.max_udp_payload": str(PACKET_BYTES)}) as server:
         client = server.client()
         for seed, what in enumerate(("down", "up")):
             transfer(client, what, size, seed)

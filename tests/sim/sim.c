@@ -126,7 +126,8 @@ static void carry(struct sim_node *from, const struct mt_path *path, unsigned ec
 	if (!enter(&from->link, sim->now_ns, len, &leaves_ns)) {
 		return;
 	}
-	if (sim->black_hole || chance(sim, sim->loss_permille)) {
+	if (sim->black_hole || (sim->mtu != 0 && len > sim->mtu) ||
+		chance(sim, sim->loss_permille)) {
 		from->link.lost++;
 		return;
 	}

@@ -53,6 +53,7 @@ struct sim {
 	unsigned duplicate_permille;
 	unsigned corrupt_permille;
 	bool black_hole;
+	size_t mtu; /* larger UDP payloads vanish; 0: none do */
 	/* Nodes wake up at multiples of this only (0: at once), for packets and for timers. */
 	uint64_t tick_ns;
 	uint64_t carried;

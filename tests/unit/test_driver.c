@@ -1,11 +1,10 @@
 /* links: proto/io/driver.c proto/io/udp_socket.c proto/io/udp_rx.c proto/io/udp_tx.c
  * proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c proto/quic/conn_new.c proto/quic/qlog.c
- * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/defer.c proto/quic/endpoint.c
- * proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c proto/quic/memory.c
- * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
- * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c store/pki.c
- * store/pki_check.c
- * proto/quic/order.c
+ * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/conn_path.c proto/quic/defer.c
+ * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c
+ * proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c
+ * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
+ * proto/wire/err.c store/pki.c store/pki_check.c proto/quic/order.c
  */
 #include "proto/io/driver.h"
 

@@ -74,7 +74,7 @@ static void test_table_defaults(void **state)
 		{"quic.max_connections", "100000"},
 		{"quic.max_streams_per_conn", "100"},
 		{"quic.idle_timeout_secs", "30"},
-		{"quic.max_udp_payload", "1452"},
+		{"quic.max_udp_payload", "16368"},
 		{"quic.congestion_control", "bbr"},
 		{"quic.max_stream_window", "8Mi"},
 		{"quic.max_conn_window", "64Mi"},
