@@ -532,7 +532,7 @@ bool mt_endpoint_flush(struct mt_endpoint *ep, uint64_t now_ns)
 	return room;
 }
 
-uint64_t mt_endpoint_expiry(const struct mt_endpoint *ep)
+uint64_t mt_endpoint_expiry(struct mt_endpoint *ep)
 {
 	const struct mt_expiry *e = mt_expiry_first(&ep->expiries);
 

@@ -113,8 +113,9 @@ struct mt_endpoint_config {
 	struct mt_mem *mem;                /* borrowed */
 	struct mt_quic_counters *counters; /* borrowed */
 	/* How many connections there are of all endpoints that share limits.max_connections;
-	 * written by each of them. Borrowed, outlives them; NULL: nobody shares. Two that accept at
-	 * the same moment may pass the limit by one. */
+	 * written by each of them. Borrowed, outlives them; NULL: nobody shares. Of those that
+	 * accept at the same moment each may see the same last place: the limit may be passed by
+	 * one less than there are of them. */
 	mt_counter *places;
 	struct mt_endpoint_events events;
 	struct mt_endpoint_limits limits;
@@ -150,7 +151,7 @@ bool mt_endpoint_is_deferring(const struct mt_endpoint *ep);
 /* Writes what can be written. Returns false when mt_tx was blocked with more to send. */
 bool mt_endpoint_flush(struct mt_endpoint *ep, uint64_t now_ns);
 /* When expire or flush must be called again: UINT64_MAX = never, a past time = now. */
-uint64_t mt_endpoint_expiry(const struct mt_endpoint *ep);
+uint64_t mt_endpoint_expiry(struct mt_endpoint *ep);
 
 /* Client: starts a connection; on_established or on_end follows. `tls` is referenced. */
 int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path,

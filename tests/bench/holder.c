@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #define SECOND_NS     1000000000ull
+#define MS_NS         1000000ull
 #define REASONS_MAX   8
 #define STARTS_A_TURN 50u   /* so that those who came before are served between */
 #define CONNECTING_S  45u   /* between keep-alives until all are there */
@@ -221,13 +222,13 @@ static void carry_more(struct holder *h)
 static void spread_keep_alives(struct holder *h)
 {
 	uint64_t passed = mt_driver_now_ns(h->side.driver) - h->spread_since_ns;
-	uint64_t due = h->started * passed / (h->o.keep_alive_s * SECOND_NS);
+	uint64_t due = h->started * passed / (h->o.keep_alive_ms * MS_NS);
 
 	for (; h->spread < h->started && h->spread < due; h->spread++) {
 		struct held *c = &h->held[h->spread];
 
 		if (c->up) {
-			mt_conn_set_keep_alive(c->conn, h->o.keep_alive_s * SECOND_NS);
+			mt_conn_set_keep_alive(c->conn, h->o.keep_alive_ms * MS_NS);
 		}
 	}
 }
@@ -335,12 +336,12 @@ static void step_hold(struct holder *h, const struct bench_usage *base)
 	}
 	h->spread = 0;
 	h->spread_since_ns = mt_driver_now_ns(h->side.driver);
-	(void)run_until(h, "spread", all_spread, 2 * h->o.keep_alive_s); /* the hold tells */
+	(void)run_until(h, "spread", all_spread, 2 * h->o.keep_alive_ms / 1000 + 1); /* the hold tells */
 	h->spread_since_ns = 0;
 	before = bench_usage(h->o.pid);
 	wait_s(h, "hold", h->o.hold_s);
 	after = bench_usage(h->o.pid);
-	exchanges = (double)h->up * h->o.hold_s / h->o.keep_alive_s;
+	exchanges = (double)h->up * h->o.hold_s * 1000 / h->o.keep_alive_ms;
 	h->idle_cpu = (after.cpu_s - before.cpu_s) / h->o.hold_s;
 	printf("{\"step\":\"hold\",\"connections\":%u,\"seconds\":%u,\"server_rss_kib\":%llu,"
 	       "\"rss_per_connection_bytes\":%.0f,\"server_cpu_s\":%.3f,"

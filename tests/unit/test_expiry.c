@@ -47,6 +47,43 @@ static void test_order(void **state)
 	free(e);
 }
 
+/* Whatever moves to and fro, what is due comes in order, and none is lost. */
+static void test_set_to_and_fro(void **state)
+{
+	struct mt_expiry_queue q = {0};
+	struct mt_expiry *e = calloc(COUNT, sizeof(*e)), *first;
+	uint64_t rng = 7, now = 0, earliest;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT; i++) {
+		mt_expiry_init(&e[i], false);
+	}
+	for (size_t step = 0; step < 20 * COUNT; step++) {
+		struct mt_expiry *one = &e[next(&rng) % COUNT];
+
+		if (next(&rng) % 5 == 0) {
+			mt_expiry_remove(&q, one);
+		} else {
+			assert_int_equal(mt_expiry_set(&q, one, now + next(&rng) % 5000), 0);
+		}
+		if (step % 50 != 0) {
+			continue;
+		}
+		now += 20;
+		while ((first = mt_expiry_first(&q)) && first->ts_ns <= now) {
+			mt_expiry_remove(&q, first);
+		}
+		earliest = UINT64_MAX;
+		for (size_t i = 0; i < COUNT; i++) {
+			assert_true(e[i].ts_ns > now);
+			earliest = e[i].ts_ns < earliest ? e[i].ts_ns : earliest;
+		}
+		assert_true((first ? first->ts_ns : UINT64_MAX) == earliest);
+	}
+	mt_expiry_queue_deinit(&q);
+	free(e);
+}
+
 static void test_never_is_not_queued(void **state)
 {
 	struct mt_expiry_queue q = {0};
@@ -68,6 +105,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_set_to_and_fro),
 		cmocka_unit_test(test_never_is_not_queued),
 	};
 

@@ -17,6 +17,19 @@ static unsigned number(const char *text)
 	return (unsigned)n;
 }
 
+/* Seconds with a fraction, in milliseconds. */
+static unsigned seconds_ms(const char *text)
+{
+	char *end;
+	double s = strtod(text, &end);
+
+	if (*text == '\0' || *end != '\0' || !(s >= 0.001 && s <= 1000000)) {
+		fprintf(stderr, "holder: '%s' is no time in seconds\n", text);
+		exit(2);
+	}
+	return (unsigned)(s * 1000);
+}
+
 /* A list of rising numbers. */
 static void numbers(struct holder_options *o, char *list)
 {
@@ -40,7 +53,7 @@ static void usage(FILE *to)
 	      "  --count N[,N]... connections to hold, one number after the other (10000)\n"
 	      "  --at-once N      handshakes, and tunnels, under way at a time (64)\n"
 	      "  --sockets N      UDP sockets to use (4)\n"
-	      "  --keep-alive S   seconds between keep-alives (15)\n"
+	      "  --keep-alive S   seconds between keep-alives, also 1.5 (15)\n"
 	      "  --hold S         seconds to hold them, if they are many (30)\n"
 	      "  --settle S       seconds to wait before memory is looked at (5)\n"
 	      "  --wait           wait for a line on standard input before they leave\n"
@@ -66,7 +79,7 @@ void holder_options_parse(struct holder_options *o, int argc, char **argv)
 		.counts = 1,
 		.at_once = 64,
 		.sockets = 4,
-		.keep_alive_s = 15,
+		.keep_alive_ms = 15000,
 		.hold_s = 30,
 		.settle_s = 5,
 		.probe_s = 5,
@@ -76,7 +89,7 @@ void holder_options_parse(struct holder_options *o, int argc, char **argv)
 		case 'c': numbers(o, optarg); break;
 		case 'a': o->at_once = number(optarg); break;
 		case 's': o->sockets = number(optarg); break;
-		case 'k': o->keep_alive_s = number(optarg); break;
+		case 'k': o->keep_alive_ms = seconds_ms(optarg); break;
 		case 'h': o->hold_s = number(optarg); break;
 		case 'w': o->settle_s = number(optarg); break;
 		case 'p': o->probe_s = number(optarg); break;
@@ -96,7 +109,7 @@ void holder_options_parse(struct holder_options *o, int argc, char **argv)
 		}
 	}
 	if (optind + 1 != argc || o->sockets == 0 || o->sockets > HOLDER_SOCKETS_MAX ||
-		o->at_once == 0 || o->keep_alive_s == 0) {
+		o->at_once == 0) {
 		usage(stderr);
 		exit(2);
 	}

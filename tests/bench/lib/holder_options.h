@@ -14,7 +14,7 @@ struct holder_options {
 	unsigned counts;
 	unsigned at_once;
 	unsigned sockets;
-	unsigned keep_alive_s;
+	unsigned keep_alive_ms;
 	unsigned hold_s;
 	unsigned probe_s;
 	unsigned settle_s;
