@@ -9,8 +9,12 @@
 #define STOP_TURN_MS 10
 /* Expiry and quota hold within this, and what tunnels and relays tell their accounts. */
 #define SESSION_TICK_MS 250
-#define OBSERVE_MS      1000 /* in which every session is looked at, unless there are too many */
-#define OBSERVE_MAX     1000 /* a tick; 200,000 sessions are through in less than a minute */
+/* Few sessions are all looked at within a second. Of many so many a tick as brings all by in time,
+ * and no more: the memory of each is far from what the processor has at hand.
+ */
+#define OBSERVE_MS   1000
+#define OBSERVE_SOME 100                                                     /* a tick */
+#define OBSERVE_ALL  (MT_SESSION_OBSERVE_S * 1000 / 5 * 4 / SESSION_TICK_MS) /* ticks */
 
 static enum mt_recheck what_changed(
 	const struct mt_snapshot *before, const struct mt_snapshot *after)
@@ -141,13 +145,16 @@ static void observe_memory(struct mt_worker *w)
 		&w->env.counters->pool_used, mt_mem_used(w->env.mem), memory_order_relaxed);
 }
 
-/* A part of all sessions, the next ones each time: at most as many as a turn can afford. */
+/* A part of all sessions, the next ones each time. */
 static void observe_some(struct mt_worker *w, int64_t now)
 {
 	struct mt_session *s = w->env.observed != NULL ? w->env.observed : LIST_FIRST(&w->sessions);
 	unsigned count = w->env.session_count / (OBSERVE_MS / SESSION_TICK_MS) + 1;
+	unsigned needed = w->env.session_count / OBSERVE_ALL + 1;
 
-	count = count < OBSERVE_MAX ? count : OBSERVE_MAX;
+	if (count > OBSERVE_SOME) {
+		count = needed > OBSERVE_SOME ? needed : OBSERVE_SOME;
+	}
 	for (; s != NULL && count > 0; count--) {
 		mt_session_observe(s, now);
 		s = LIST_NEXT(s, of_worker);

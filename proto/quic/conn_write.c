@@ -20,6 +20,10 @@
 #define GATHER_NS            8000000u
 /* max_ack_delay, which both ends leave at its default. */
 #define ACK_DELAY_NS 25000000u
+/* Of the round trip: how long the library lets an acknowledgement wait, but for that bound. */
+#define ACK_DELAY_SHARE 8u
+/* Packets with a PATH_RESPONSE or a probe are larger. */
+#define ANSWER_BYTES_MAX 256u
 /* What may leave, with nothing to follow, before the pacer is told. */
 #define UNPACED_BYTES 4096u
 
@@ -307,7 +311,9 @@ enum outcome {
 	FAILED,
 };
 
-static enum outcome write_batches(struct mt_conn *c)
+/* `is_answer`: nothing waits to be sent but an acknowledgement, and a packet with room left holds
+ * that and whatever the library has. */
+static enum outcome write_batches(struct mt_conn *c, bool is_answer)
 {
 	size_t quantum = ngtcp2_conn_get_send_quantum(c->qc), total = 0;
 	const struct mt_tx *tx = &c->ep->cfg.tx;
@@ -361,6 +367,10 @@ static enum outcome write_batches(struct mt_conn *c)
 		b.packets++;
 		total += (size_t)n;
 		cap = usual;
+		if (is_answer && (size_t)n <= ANSWER_BYTES_MAX) {
+			commit(c, &b);
+			return DONE;
+		}
 		if ((size_t)n < b.segment || (size_t)n > usual || b.packets == SEGMENTS_MAX ||
 			b.len + cap > BATCH_MAX) {
 			commit(c, &b);
@@ -372,6 +382,14 @@ static enum outcome write_batches(struct mt_conn *c)
 	}
 	commit(c, &b);
 	return MORE;
+}
+
+static uint64_t smoothed_rtt(const struct mt_conn *c)
+{
+	ngtcp2_conn_info info;
+
+	ngtcp2_conn_get_conn_info(c->qc, &info);
+	return info.smoothed_rtt;
 }
 
 static uint64_t round_up(uint64_t at_ns, uint64_t step_ns)
@@ -390,7 +408,7 @@ static uint64_t next_expiry(struct mt_conn *c)
 {
 	bool idle = c->established && !mt_conn_has_sendable(c) && !c->dgram_head;
 	bool paced = !idle || c->unpaced_bytes >= UNPACED_BYTES;
-	uint64_t at_ns, gathered_ns;
+	uint64_t at_ns;
 
 	/* ngtcp2 holds the next packet back until some moment, and what passes between that and the
 	 * next call lets it hurry later. Whoever has nothing to send would pile up haste for whole
@@ -405,11 +423,10 @@ static uint64_t next_expiry(struct mt_conn *c)
 	if (!idle || at_ns > UINT64_MAX - GATHER_NS) {
 		return at_ns;
 	}
-	gathered_ns = round_up(at_ns, GATHER_NS);
 	if (c->server && !paced && c->stream_count == c->quiet_count &&
-		(gathered_ns <= c->ep->now_ns + ACK_DELAY_NS ||
-			at_ns > c->ep->now_ns + ACK_DELAY_NS)) {
-		return gathered_ns;
+		(at_ns > c->ep->now_ns + ACK_DELAY_NS ||
+			smoothed_rtt(c) / ACK_DELAY_SHARE + GATHER_NS <= ACK_DELAY_NS)) {
+		return round_up(at_ns, GATHER_NS);
 	}
 	return round_up(at_ns, COARSE_NS);
 }
@@ -427,13 +444,15 @@ void mt_conn_rearm(struct mt_conn *c)
 
 bool mt_conn_write(struct mt_conn *c)
 {
+	bool is_answer = c->is_answer;
 	enum outcome outcome;
 
+	c->is_answer = false;
 	if (c->close_pending) {
 		mt_conn_write_close(c);
 		return true;
 	}
-	outcome = write_batches(c);
+	outcome = write_batches(c, is_answer && !mt_conn_has_sendable(c) && !c->dgram_head);
 	if (outcome == FAILED) {
 		return true;
 	}

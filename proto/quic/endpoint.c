@@ -67,6 +67,7 @@ int mt_endpoint_new(struct mt_endpoint **out, const struct mt_endpoint_config *c
 	ep->cfg.tls = config->tls ? mt_tls_server_ref(config->tls) : NULL;
 	TAILQ_INIT(&ep->all);
 	TAILQ_INIT(&ep->dirty);
+	TAILQ_INIT(&ep->resting);
 	TAILQ_INIT(&ep->ready);
 	TAILQ_INIT(&ep->ended);
 	TAILQ_INIT(&ep->ready_streams);
@@ -269,8 +270,11 @@ static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned
 	if (!mt_addr_equal(&path->remote, &c->info.remote) ||
 		!mt_addr_equal(&path->local, &c->info.local)) {
 		update_remote(c);
+		mt_conn_mark_dirty(c);
 	}
-	mt_conn_mark_dirty(c);
+	if (!mt_conn_rest(c, ecn, len)) {
+		mt_conn_mark_dirty(c);
+	}
 }
 
 static bool is_foreign(const struct mt_endpoint *ep, const ngtcp2_version_cid *vc)
@@ -396,6 +400,7 @@ void mt_endpoint_expire(struct mt_endpoint *ep, uint64_t now_ns)
 
 	advance(ep, now_ns);
 	mt_endpoint_run_deferred(ep);
+	mt_endpoint_answer(ep);
 	while ((e = mt_expiry_first(&ep->expiries)) && e->ts_ns <= ep->now_ns) {
 		if (e->is_closing) {
 			mt_closing_free(
@@ -535,6 +540,7 @@ bool mt_endpoint_flush(struct mt_endpoint *ep, uint64_t now_ns)
 uint64_t mt_endpoint_expiry(struct mt_endpoint *ep)
 {
 	const struct mt_expiry *e = mt_expiry_first(&ep->expiries);
+	uint64_t answer_ns = mt_endpoint_answer_expiry(ep);
 
 	if (!TAILQ_EMPTY(&ep->ready) || !TAILQ_EMPTY(&ep->ready_streams) ||
 		!TAILQ_EMPTY(&ep->ended) || !TAILQ_EMPTY(&ep->buried) ||
@@ -542,7 +548,7 @@ uint64_t mt_endpoint_expiry(struct mt_endpoint *ep)
 		(!TAILQ_EMPTY(&ep->dirty) && !ep->flushing_blocked)) {
 		return 0;
 	}
-	return e ? e->ts_ns : UINT64_MAX;
+	return e && e->ts_ns < answer_ns ? e->ts_ns : answer_ns;
 }
 
 int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path,

@@ -153,6 +153,11 @@ bool mt_endpoint_flush(struct mt_endpoint *ep, uint64_t now_ns);
 /* When expire or flush must be called again: UINT64_MAX = never, a past time = now. */
 uint64_t mt_endpoint_expiry(struct mt_endpoint *ep);
 
+/* How long what comes in may wait before it is received: 0, unless there are only keep-alives, and
+ * many, which cost less together. As of the last call above that was given the time.
+ */
+uint64_t mt_endpoint_patience(const struct mt_endpoint *ep);
+
 /* Client: starts a connection; on_established or on_end follows. `tls` is referenced. */
 int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path,
 	struct mt_tls_client *tls, uint64_t now_ns, struct mt_conn **out) MT_MUST_CHECK;

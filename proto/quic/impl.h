@@ -104,6 +104,7 @@ struct mt_conn {
 	struct mt_expiry expiry;
 	TAILQ_ENTRY(mt_conn) all;
 	TAILQ_ENTRY(mt_conn) dirty;
+	TAILQ_ENTRY(mt_conn) resting; /* see calm.c */
 	TAILQ_ENTRY(mt_conn) ready;
 	TAILQ_ENTRY(mt_conn) opening; /* server: while its handshake lasts */
 	struct mt_stream_list streams;
@@ -161,6 +162,8 @@ struct mt_conn {
 	bool announced : 1; /* on_established was called */
 	bool is_dirty : 1;
 	bool is_ready : 1;
+	bool is_resting : 1;
+	bool is_answer : 1;     /* what is to be written is an acknowledgement, if anything */
 	bool close_pending : 1; /* close_err is to be sent */
 	bool ended : 1;
 	bool got_reset : 1;
@@ -211,6 +214,7 @@ struct mt_endpoint {
 	struct mt_expiry_queue expiries; /* of connections (MT_OWNER_CONN) and closings */
 	struct mt_conn_list all;
 	struct mt_conn_list dirty;
+	struct mt_conn_list resting; /* by the time at which they received something */
 	struct mt_conn_list ready;
 	struct mt_conn_list ended;
 	struct mt_conn_list opening; /* newest last */
@@ -221,6 +225,11 @@ struct mt_endpoint {
 	uint64_t cut_at_ns; /* when the last connection was closed for the memory it held */
 	size_t count;
 	size_t half_open;
+	size_t stream_count; /* of all connections, without the quiet ones */
+	uint64_t stirred_ns; /* when anything but a keep-alive came last */
+	uint64_t calm_window_ns;
+	unsigned calm_packets; /* since then */
+	bool is_crowded;       /* many came in the window before */
 	size_t closing_count;
 	unsigned qlogs_held; /* of connections whose client is not known yet */
 	uint8_t reset_secret[MT_SECRET_LEN];
@@ -337,6 +346,14 @@ bool mt_endpoint_may_handshake(struct mt_endpoint *ep, const struct mt_path *pat
 	const uint8_t *data, size_t len);
 void mt_endpoint_run_deferred(struct mt_endpoint *ep);
 void mt_endpoint_drop_deferred(struct mt_endpoint *ep);
+
+/* calm.c: whether the answer to a packet, that `c` has just received, can wait for those of others.
+ */
+bool mt_conn_rest(struct mt_conn *c, unsigned ecn, size_t len);
+void mt_conn_wake(struct mt_conn *c);
+/* Marks as dirty who has waited for long enough. */
+void mt_endpoint_answer(struct mt_endpoint *ep);
+uint64_t mt_endpoint_answer_expiry(const struct mt_endpoint *ep);
 
 /* endpoint.c */
 void mt_endpoint_receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,

@@ -23,6 +23,7 @@ struct mt_quic_stream *mt_stream_new(struct mt_conn *c, int64_t id, bool by_peer
 	s->by_peer = by_peer;
 	TAILQ_INSERT_TAIL(&c->streams, s, of_conn);
 	c->stream_count++;
+	c->ep->stream_count++;
 	mt_count(&c->ep->cfg.counters->streams_opened, 1);
 	return s;
 }
@@ -240,6 +241,7 @@ void mt_stream_on_stop(struct mt_quic_stream *s, uint64_t code)
 static void discount(struct mt_conn *c, struct mt_quic_stream *s)
 {
 	c->stream_count--;
+	c->ep->stream_count -= !s->quiet;
 	c->quiet_count -= s->quiet;
 	mt_count(&s->ep->cfg.counters->streams_closed, 1);
 }
@@ -307,6 +309,7 @@ static void stream_set_quiet(struct mt_stream *base)
 	if (s->conn && !s->closed && !s->quiet) {
 		s->quiet = true;
 		s->conn->quiet_count++;
+		s->ep->stream_count--;
 	}
 }
 

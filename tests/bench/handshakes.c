@@ -6,6 +6,7 @@
  * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
  * proto/wire/err.c proto/wire/profile.c proto/wire/request.c tests/bench/lib/watch.c
  * proto/quic/order.c
+ * proto/quic/calm.c
  */
 /* Connections that are made with a client's certificate and closed at once, so many at a time:
  *

@@ -6,6 +6,7 @@
  * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
  * proto/wire/err.c proto/wire/profile.c proto/wire/request.c tests/bench/lib/watch.c
  * tests/bench/lib/holder_probe.c tests/bench/lib/holder_options.c proto/quic/order.c
+ * proto/quic/calm.c
  */
 /* Many real clients in one process: tens of thousands of connections with client certificates over
  * a few sockets, for what a server needs to hold them. Prints a line of JSON for each step:
@@ -336,7 +337,8 @@ static void step_hold(struct holder *h, const struct bench_usage *base)
 	}
 	h->spread = 0;
 	h->spread_since_ns = mt_driver_now_ns(h->side.driver);
-	(void)run_until(h, "spread", all_spread, 2 * h->o.keep_alive_ms / 1000 + 1); /* the hold tells */
+	(void)run_until(
+		h, "spread", all_spread, 2 * h->o.keep_alive_ms / 1000 + 1); /* the hold tells */
 	h->spread_since_ns = 0;
 	before = bench_usage(h->o.pid);
 	wait_s(h, "hold", h->o.hold_s);

@@ -6,6 +6,7 @@
  * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
  * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c store/pki.c
  * store/pki_check.c proto/quic/order.c
+ * proto/quic/calm.c
  */
 /* What the transport costs without daemon and client: two drivers on loopback, a thread each, and
  * one stream's worth of data from one to the other.

@@ -4,7 +4,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 /* cmocka wants the four above first */
 #include <cmocka.h>
 
@@ -115,6 +118,49 @@ static void test_release_spare_follows(void **state)
 	mt_mem_free(mem);
 }
 
+/* Where there is no room for a region, there may be some for a slab. */
+static void test_alloc_without_regions(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	(void)state;
+	skip(); /* they take more room than any limit that this could set */
+#else
+	struct mt_mem *mem = mt_mem_new();
+	struct rlimit before, limit;
+	static void *blocks[40000];
+	unsigned long pages = 0;
+	size_t count = 0, held;
+	FILE *file;
+
+	(void)state;
+	while (mt_mem_held(mem) < 9u << 20) {
+		blocks[count] = mt_mem_alloc(mem, 2000);
+		assert_non_null(blocks[count++]);
+	}
+	file = fopen("/proc/self/statm", "re");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%lu", &pages), 1);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	limit = before;
+	limit.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + (3u << 20);
+	held = mt_mem_held(mem);
+	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+	while (count < 40000 && (blocks[count] = mt_mem_alloc(mem, 2000))) {
+		count++;
+	}
+	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+	assert_true(count < 40000);
+	assert_true(mt_mem_held(mem) >= held + (2u << 20));
+	while (count > 0) {
+		mt_mem_release(mem, blocks[--count]);
+	}
+	assert_int_equal(mt_mem_used(mem), 0);
+	assert_true(mt_mem_held(mem) <= 5u << 20);
+	mt_mem_free(mem);
+#endif
+}
+
 static void test_ngtcp2_interface(void **state)
 {
 	struct mt_mem *mem = mt_mem_new();
@@ -157,6 +203,7 @@ int main(void)
 		cmocka_unit_test(test_steady_state),
 		cmocka_unit_test(test_release_gives_back),
 		cmocka_unit_test(test_release_spare_follows),
+		cmocka_unit_test(test_alloc_without_regions),
 		cmocka_unit_test(test_ngtcp2_interface),
 	};
 

@@ -1,0 +1,194 @@
+/* links: tests/sim/sim.c tests/sim/echo.c proto/quic/accept.c proto/quic/cid.c proto/quic/conn.c
+ * proto/quic/conn_new.c proto/quic/qlog.c proto/quic/conn_callbacks.c proto/quic/conn_write.c
+ * proto/quic/defer.c proto/quic/endpoint.c proto/quic/expiry.c proto/quic/mem.c proto/quic/memory.c
+ * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
+ * proto/quic/identity.c store/pki.c store/pki_check.c proto/wire/addr.c proto/wire/bytes.c
+ * proto/wire/encode.c proto/wire/err.c
+ * proto/quic/order.c
+ * proto/quic/calm.c
+ * proto/quic/conn_path.c
+ */
+/* How keep-alives are answered: together, in time, and without keeping anybody waiting. */
+#include "proto/quic/impl.h"
+#include "tests/sim/echo.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+/* cmocka wants the three above first */
+#include <cmocka.h>
+
+#define ACK_DELAY_NS (25 * SIM_MS)
+
+static uint64_t sent_by_server(const struct echo *e)
+{
+	return mt_counter_get(&e->sim.server.counters.packets_sent);
+}
+
+static bool is_resting(void *user)
+{
+	struct echo *e = user;
+
+	return e->server_conn->is_resting;
+}
+
+struct watch {
+	struct echo *e;
+	uint64_t sent;
+};
+
+static bool has_sent(void *user)
+{
+	struct watch *w = user;
+
+	return sent_by_server(w->e) > w->sent;
+}
+
+/* A small packet that wants an acknowledgement. */
+static void nudge(struct echo *e)
+{
+	ngtcp2_conn_extend_max_offset(e->conn->qc, 32u << 20);
+	mt_conn_mark_dirty(e->conn);
+}
+
+static void start(struct echo *e, uint64_t delay_ns)
+{
+	echo_init(e, 21);
+	e->sim.delay_ns = delay_ns;
+	echo_connect(e);
+	(void)sim_run(&e->sim, NULL, NULL, 10 * SIM_S); /* until path MTU discovery is over */
+	assert_false(e->server_conn->is_resting);
+}
+
+/* Whatever the round trip is, no acknowledgement is later than the peer counts on. */
+static void test_answer_in_time(void **state)
+{
+	static const uint64_t delays_ms[] = {0, 1, 10, 40, 60, 80, 110, 200};
+	struct echo e;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(delays_ms) / sizeof(delays_ms[0]); i++) {
+		start(&e, delays_ms[i] * SIM_MS);
+		mt_conn_set_keep_alive(e.conn, 2 * SIM_S);
+		for (unsigned k = 0; k < 10; k++) {
+			struct watch w = {.e = &e};
+			uint64_t came_ns;
+
+			assert_true(sim_run(&e.sim, is_resting, &e, 5 * SIM_S));
+			came_ns = e.sim.now_ns;
+			assert_int_equal(e.server_conn->last_received_ns, came_ns);
+			w.sent = sent_by_server(&e);
+			assert_true(sim_run(&e.sim, has_sent, &w, SIM_S));
+			assert_true(e.sim.now_ns - came_ns > 10 * SIM_MS);
+			assert_true(e.sim.now_ns - came_ns <= ACK_DELAY_NS + SIM_MS);
+			assert_false(e.server_conn->is_resting);
+			(void)sim_run(&e.sim, NULL, NULL, SIM_S); /* what follows from it */
+		}
+		echo_deinit(&e);
+	}
+}
+
+static void test_second_packet_is_answered_at_once(void **state)
+{
+	struct watch w;
+	struct echo e;
+
+	(void)state;
+	start(&e, 10 * SIM_MS);
+	w = (struct watch){.e = &e, .sent = sent_by_server(&e)};
+	nudge(&e);
+	(void)sim_run(&e.sim, NULL, NULL, 3 * SIM_MS);
+	nudge(&e);
+	assert_true(sim_run(&e.sim, is_resting, &e, SIM_S));
+	assert_true(sim_run(&e.sim, has_sent, &w, 3 * SIM_MS));
+	assert_false(e.server_conn->is_resting);
+	echo_deinit(&e);
+}
+
+static void test_rest_only_after_small_packets(void **state)
+{
+	struct mt_conn *c;
+	struct echo e;
+
+	(void)state;
+	start(&e, 10 * SIM_MS);
+	c = e.server_conn;
+	assert_false(mt_conn_rest(c, 0, 1200));
+	assert_false(mt_conn_rest(c, NGTCP2_ECN_CE, 50));
+	assert_false(mt_conn_rest(e.conn, 0, 50)); /* a client's */
+	assert_true(mt_conn_rest(c, NGTCP2_ECN_ECT_0, 50));
+	assert_false(mt_conn_rest(c, 0, 50));
+	mt_conn_mark_dirty(c);
+	assert_false(c->is_resting);
+	assert_false(mt_conn_rest(c, 0, 50));
+	assert_true(mt_endpoint_answer_expiry(e.sim.server.ep) == UINT64_MAX);
+	echo_deinit(&e);
+}
+
+static void test_rest_ends_with_the_connection(void **state)
+{
+	struct echo e;
+
+	(void)state;
+	start(&e, 10 * SIM_MS);
+	nudge(&e);
+	assert_true(sim_run(&e.sim, is_resting, &e, SIM_S));
+	mt_conn_close(e.server_conn, 0, "");
+	assert_true(sim_run(&e.sim, echo_has_ended, &e, SIM_S));
+	assert_true(mt_endpoint_answer_expiry(e.sim.server.ep) == UINT64_MAX);
+	echo_deinit(&e);
+}
+
+static void nudge_for(struct echo *e, uint64_t ns, uint64_t every_ns)
+{
+	for (uint64_t passed = 0; passed < ns; passed += every_ns) {
+		nudge(e);
+		(void)sim_run(&e->sim, NULL, NULL, every_ns);
+	}
+}
+
+/* What comes in gathers only where there is much of it, and nothing else for a second. */
+static void test_patience(void **state)
+{
+	const struct mt_endpoint *ep;
+	struct mt_stream *held;
+	struct echo e;
+
+	(void)state;
+	start(&e, SIM_MS);
+	ep = e.sim.server.ep;
+	assert_int_equal(mt_endpoint_patience(ep), 0);
+	nudge_for(&e, 2 * SIM_S, 5 * SIM_MS);
+	assert_int_equal(mt_endpoint_patience(ep), 0);
+	nudge_for(&e, SIM_S / 2, SIM_MS / 2);
+	assert_in_range(mt_endpoint_patience(ep), SIM_MS, 5 * SIM_MS);
+
+	e.server_holds = true;
+	echo_start(&e, 1000);
+	nudge_for(&e, SIM_S / 2, SIM_MS / 2);
+	assert_int_equal(mt_endpoint_patience(ep), 0);
+	nudge_for(&e, 2 * SIM_S, SIM_MS / 2);
+	assert_int_equal(mt_endpoint_patience(ep), 0); /* the stream is open */
+	held = e.server_streams[0];
+	mt_stream_set_quiet(held);
+	nudge_for(&e, 2 * SIM_S, SIM_MS / 2);
+	assert_in_range(mt_endpoint_patience(ep), SIM_MS, 5 * SIM_MS);
+	mt_stream_reset(held, 0);
+	mt_stream_consume(held, mt_stream_readable(held));
+	nudge_for(&e, 2 * SIM_S, SIM_MS / 2);
+	assert_int_equal(ep->stream_count, 0);
+	echo_deinit(&e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_answer_in_time),
+		cmocka_unit_test(test_second_packet_is_answered_at_once),
+		cmocka_unit_test(test_rest_only_after_small_packets),
+		cmocka_unit_test(test_rest_ends_with_the_connection),
+		cmocka_unit_test(test_patience),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
