@@ -64,6 +64,13 @@ static void on_datagram(const uint8_t *data, size_t len, void *user)
 	mt_udp_relay_deliver(s->udp, data, len);
 }
 
+static void on_datagram_room(void *user)
+{
+	struct session *s = user;
+
+	mt_udp_relay_resume(s->udp);
+}
+
 static uint64_t dropped(const struct mt_udp_relay_stats *stats)
 {
 	return stats->dropped_foreign + stats->dropped_malformed + stats->dropped_too_long +
@@ -136,6 +143,7 @@ static int start_core(
 		.on_state = on_state,
 		.on_transport = on_transport,
 		.on_datagram = on_datagram,
+		.on_datagram_room = on_datagram_room,
 		.user = s,
 	};
 	struct mt_locals_config locals = {.loop = &s->loop};

@@ -8,11 +8,12 @@
 #include <unistd.h>
 
 #define READS_A_TURN   64 /* before other sockets get their share */
-#define RECEIVE_BUFFER (1024 * 1024)
+#define RECEIVE_BUFFER (4 * 1024 * 1024)
 
 struct mt_udp_assoc {
 	struct mt_poll_item item; /* first */
 	struct mt_udp_session session;
+	struct mt_udp_reader reader;
 	struct mt_addr owner; /* its address; its port once `locked` */
 	bool locked; /* one port only: that of the request, or else that of the first datagram */
 };
@@ -74,15 +75,15 @@ static void on_ready(struct mt_poll_item *item, unsigned events)
 	struct mt_udp_assoc *assoc = (struct mt_udp_assoc *)item;
 	struct mt_udp_relay *relay = assoc->session.relay;
 
-	if ((events & MT_POLL_IN) == 0) {
+	if ((events & MT_POLL_IN) == 0 || assoc->reader.waiting) {
 		return;
 	}
 	for (int i = 0; i < READS_A_TURN; i++) {
 		if (!read_one(assoc)) {
 			return;
 		}
-		if (!mt_udp_relay_has_room(relay)) {
-			break;
+		if (!mt_udp_relay_go_on(relay, &assoc->reader)) {
+			return;
 		}
 	}
 	mt_poller_defer(mt_udp_relay_poller(relay), item, MT_POLL_IN);
@@ -195,6 +196,7 @@ int mt_udp_assoc_open(struct mt_udp_assoc **out, struct mt_udp_relay *relay, int
 		return -ENOMEM;
 	}
 	assoc->session.on_answer = on_answer;
+	assoc->reader.item = &assoc->item;
 	err = get_name(fd, peer_name, &assoc->owner);
 	if (err == 0) {
 		take_request(assoc, from);
@@ -227,6 +229,7 @@ void mt_udp_assoc_close(struct mt_udp_assoc *assoc)
 	if (assoc == NULL) {
 		return;
 	}
+	mt_udp_relay_forget_reader(assoc->session.relay, &assoc->reader);
 	mt_poller_close(mt_udp_relay_poller(assoc->session.relay), &assoc->item);
 	mt_udp_session_close(&assoc->session);
 	free(assoc);

@@ -8,7 +8,7 @@
 
 #define BUCKETS        256
 #define READS_A_TURN   64 /* before other sockets get their share */
-#define RECEIVE_BUFFER (1024 * 1024)
+#define RECEIVE_BUFFER (4 * 1024 * 1024)
 
 /* Somebody who sends to the port. */
 struct peer {
@@ -26,6 +26,7 @@ TAILQ_HEAD(peer_list, peer);
 struct mt_udp_forward {
 	struct mt_poll_item item; /* first */
 	struct mt_udp_ticker ticker;
+	struct mt_udp_reader reader;
 	struct mt_udp_relay *relay;
 	char host[sizeof(((struct mt_forward *)NULL)->host)];
 	uint16_t port;
@@ -152,15 +153,15 @@ static void on_ready(struct mt_poll_item *item, unsigned events)
 {
 	struct mt_udp_forward *f = (struct mt_udp_forward *)item;
 
-	if ((events & MT_POLL_IN) == 0) {
+	if ((events & MT_POLL_IN) == 0 || f->reader.waiting) {
 		return;
 	}
 	for (int i = 0; i < READS_A_TURN; i++) {
 		if (!read_one(f)) {
 			return;
 		}
-		if (!mt_udp_relay_has_room(f->relay)) {
-			break;
+		if (!mt_udp_relay_go_on(f->relay, &f->reader)) {
+			return;
 		}
 	}
 	mt_poller_defer(mt_udp_relay_poller(f->relay), item, MT_POLL_IN);
@@ -220,6 +221,7 @@ int mt_udp_forward_open(struct mt_udp_forward **out, struct mt_udp_relay *relay,
 		return -ENOMEM;
 	}
 	f->relay = relay;
+	f->reader.item = &f->item;
 	memcpy(f->host, forward->host, sizeof(f->host));
 	f->port = forward->port;
 	TAILQ_INIT(&f->peers);
@@ -256,6 +258,7 @@ void mt_udp_forward_close(struct mt_udp_forward *f)
 		drop(TAILQ_FIRST(&f->peers));
 	}
 	LIST_REMOVE(&f->ticker, of_relay);
+	mt_udp_relay_forget_reader(f->relay, &f->reader);
 	mt_poller_close(mt_udp_relay_poller(f->relay), &f->item);
 	free(f);
 }

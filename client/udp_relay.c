@@ -14,7 +14,7 @@
 #include <sys/random.h>
 
 #define BUCKETS  256
-#define ROOM_LOW 80 /* datagrams: the fragments of a large payload */
+#define ROOM_LOW 64 /* datagrams: the fragments of a large payload, and half of the queue */
 #define POLL_MS  5  /* looking for the server's Hello while something is held */
 
 struct held {
@@ -29,6 +29,7 @@ struct held {
 
 TAILQ_HEAD(held_list, held);
 LIST_HEAD(ticker_list, mt_udp_ticker);
+TAILQ_HEAD(reader_list, mt_udp_reader);
 LIST_HEAD(session_bucket, mt_udp_session);
 TAILQ_HEAD(session_list, mt_udp_session);
 
@@ -44,6 +45,9 @@ struct mt_udp_relay {
 	struct session_list sessions; /* the last used one first */
 	size_t session_count;
 	struct ticker_list tickers;
+	struct reader_list waiting; /* for room */
+	bool was_waiting;           /* at the last tick, and nobody has been resumed since */
+	bool stuck;                 /* nobody waits for room any more, until there is some */
 	uint32_t last_id;
 	struct held_list held; /* the oldest first */
 	size_t held_count;
@@ -424,6 +428,7 @@ struct mt_udp_relay *mt_udp_relay_new(
 	TAILQ_INIT(&relay->sessions);
 	TAILQ_INIT(&relay->held);
 	LIST_INIT(&relay->tickers);
+	TAILQ_INIT(&relay->waiting);
 	for (size_t i = 0; i < BUCKETS; i++) {
 		LIST_INIT(&relay->buckets[i]);
 	}
@@ -464,9 +469,61 @@ void mt_udp_relay_free(struct mt_udp_relay *relay)
 	uv_close((uv_handle_t *)&relay->look, on_closed);
 }
 
-bool mt_udp_relay_has_room(struct mt_udp_relay *relay)
+_Static_assert(ROOM_LOW <= MT_DATAGRAMS_OUT_MAX / 2, "so much is free when it is told");
+
+bool mt_udp_relay_go_on(struct mt_udp_relay *relay, struct mt_udp_reader *reader)
 {
-	return mt_uplink_datagram_room(relay->uplink) >= ROOM_LOW;
+	if (relay->stuck || mt_uplink_datagram_room(relay->uplink) >= ROOM_LOW) {
+		return true;
+	}
+	reader->waiting = true;
+	TAILQ_INSERT_TAIL(&relay->waiting, reader, of_relay);
+	mt_uplink_want_datagram_room(relay->uplink);
+	return false;
+}
+
+void mt_udp_relay_forget_reader(struct mt_udp_relay *relay, struct mt_udp_reader *reader)
+{
+	if (reader->waiting) {
+		reader->waiting = false;
+		TAILQ_REMOVE(&relay->waiting, reader, of_relay);
+	}
+}
+
+/* Each may take all the room there is: whoever still waits is before the others then. */
+static void let_read(struct mt_udp_relay *relay)
+{
+	struct mt_udp_reader *last = TAILQ_LAST(&relay->waiting, reader_list);
+	struct mt_udp_reader *r;
+
+	while ((r = TAILQ_FIRST(&relay->waiting)) != NULL &&
+		(relay->stuck || mt_uplink_datagram_room(relay->uplink) >= ROOM_LOW)) {
+		mt_udp_relay_forget_reader(relay, r);
+		r->item->on_ready(r->item, MT_POLL_IN);
+		if (r == last) {
+			break;
+		}
+	}
+	if (!TAILQ_EMPTY(&relay->waiting)) {
+		mt_uplink_want_datagram_room(relay->uplink);
+	}
+}
+
+void mt_udp_relay_resume(struct mt_udp_relay *relay)
+{
+	relay->stuck = false;
+	relay->was_waiting = false;
+	let_read(relay);
+}
+
+static void end_long_waits(struct mt_udp_relay *relay)
+{
+	bool waiting = !TAILQ_EMPTY(&relay->waiting);
+
+	relay->stuck = relay->stuck ? mt_uplink_datagram_room(relay->uplink) < ROOM_LOW
+				    : waiting && relay->was_waiting;
+	relay->was_waiting = waiting;
+	let_read(relay);
 }
 
 void mt_udp_relay_add_ticker(struct mt_udp_relay *relay, struct mt_udp_ticker *ticker)
@@ -486,6 +543,7 @@ void mt_udp_relay_tick(struct mt_udp_relay *relay)
 	mt_udp_flows_expire(relay->flows, uv_now(relay->loop));
 	mt_reassembly_expire(&relay->reassembly, uv_now(relay->loop));
 	mt_udp_stream_tick(relay->stream);
+	end_long_waits(relay);
 	dropped = mt_udp_stream_dropped(relay->stream);
 	relay->stats.dropped_queue += dropped - relay->stream_dropped;
 	relay->stream_dropped = dropped;

@@ -39,6 +39,13 @@ struct mt_udp_session {
 	bool used;            /* the server may know it */
 };
 
+/* A reader of a local socket, whose item it lends; embedded in its owner, zeroed. */
+struct mt_udp_reader {
+	TAILQ_ENTRY(mt_udp_reader) of_relay;
+	struct mt_poll_item *item;
+	bool waiting;
+};
+
 /* What was dropped, and why. */
 struct mt_udp_relay_stats {
 	uint64_t sent;
@@ -66,12 +73,19 @@ void mt_udp_session_close(struct mt_udp_session *s);
 void mt_udp_session_send(struct mt_udp_session *s, const char *host, size_t host_len, uint16_t port,
 	const uint8_t *payload, size_t len);
 
-/* Whether a reader of local sockets should go on, or let a turn of the loop pass: what was sent
- * leaves at its end. */
-bool mt_udp_relay_has_room(struct mt_udp_relay *relay);
+/* Whether a reader may go on, asked after each datagram. If not it waits: what the connection does
+ * not take yet is kept by the socket, and its item is told MT_POLL_IN when there is room. It must
+ * not read before. When there has been none for a second readers go on all the same, and the oldest
+ * datagrams are dropped.
+ */
+bool mt_udp_relay_go_on(struct mt_udp_relay *relay, struct mt_udp_reader *reader);
+/* Before its item goes. */
+void mt_udp_relay_forget_reader(struct mt_udp_relay *relay, struct mt_udp_reader *reader);
+/* The connection has room for datagrams. */
+void mt_udp_relay_resume(struct mt_udp_relay *relay);
 /* A datagram came out of the tunnel. */
 void mt_udp_relay_deliver(struct mt_udp_relay *relay, const uint8_t *data, size_t len);
-/* Forgets what is idle, and lets the tickers do so; now and then. */
+/* Forgets what is idle, lets the tickers do so, and ends long waits; every second. */
 void mt_udp_relay_tick(struct mt_udp_relay *relay);
 /* Until it is removed by LIST_REMOVE. */
 void mt_udp_relay_add_ticker(struct mt_udp_relay *relay, struct mt_udp_ticker *ticker);

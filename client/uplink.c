@@ -46,6 +46,16 @@ static void on_endpoint_datagram(void *user, struct mt_conn *c, const uint8_t *d
 	}
 }
 
+static void on_endpoint_datagram_room(void *user, struct mt_conn *c)
+{
+	struct mt_uplink *u = user;
+
+	(void)c;
+	if (u->config.on_datagram_room != NULL) {
+		u->config.on_datagram_room(u->config.user);
+	}
+}
+
 static void on_endpoint_streams_left(void *user, struct mt_conn *c)
 {
 	struct mt_sink *sink = mt_conn_user(c);
@@ -282,6 +292,7 @@ static int make_driver(struct mt_uplink *u)
 			{
 				.on_established = on_endpoint_established,
 				.on_datagram = on_endpoint_datagram,
+				.on_datagram_room = on_endpoint_datagram_room,
 				.on_streams_left = on_endpoint_streams_left,
 				.on_end = on_endpoint_end,
 				.user = u,

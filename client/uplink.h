@@ -67,6 +67,8 @@ struct mt_uplink_config {
 	void (*on_transport)(enum mt_transport transport, const char *why, void *user);
 	/* A datagram of the tunnel; only mt_uplink_send_datagram may be called. May be NULL. */
 	void (*on_datagram)(const uint8_t *data, size_t len, void *user);
+	/* Datagrams have room again, some time after mt_uplink_want_datagram_room. May be NULL. */
+	void (*on_datagram_room)(void *user);
 	void (*on_pong)(uint64_t rtt_ns, void *user); /* may be NULL */
 	void *user;
 };
@@ -131,6 +133,8 @@ struct mt_uplink_udp {
 int mt_uplink_get_udp(struct mt_uplink *u, struct mt_uplink_udp *out) MT_MUST_CHECK;
 /* The same as `datagram_room` alone; all there is when there is no connection, or no datagrams. */
 size_t mt_uplink_datagram_room(struct mt_uplink *u);
+/* on_datagram_room is to come; it does not when the connection ends before. */
+void mt_uplink_want_datagram_room(struct mt_uplink *u);
 /* Tells the server that a UDP session is over, as far as it has a control channel. */
 void mt_uplink_end_session(struct mt_uplink *u, uint32_t session);
 /* Pings by the control channel of the transport in use. MT_E_CLOSED, MT_E_AGAIN. */

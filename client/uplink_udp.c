@@ -39,17 +39,34 @@ int mt_uplink_get_udp(struct mt_uplink *u, struct mt_uplink_udp *out)
 	return MT_E_CLOSED;
 }
 
-size_t mt_uplink_datagram_room(struct mt_uplink *u)
+/* The connection that takes datagrams. */
+static struct mt_conn *datagram_conn(struct mt_uplink *u)
 {
 	if (mt_uplink_transport(u) == MT_TRANSPORT_TLS) {
-		return MT_DATAGRAMS_OUT_MAX;
+		return NULL;
 	}
 	for (size_t i = 0; i < u->link_count; i++) {
 		if (mt_link_is_usable(u->links[i])) {
-			return mt_conn_datagram_room(u->links[i]->conn);
+			return u->links[i]->conn;
 		}
 	}
-	return MT_DATAGRAMS_OUT_MAX;
+	return NULL;
+}
+
+size_t mt_uplink_datagram_room(struct mt_uplink *u)
+{
+	const struct mt_conn *conn = datagram_conn(u);
+
+	return conn != NULL ? mt_conn_datagram_room(conn) : MT_DATAGRAMS_OUT_MAX;
+}
+
+void mt_uplink_want_datagram_room(struct mt_uplink *u)
+{
+	struct mt_conn *conn = datagram_conn(u);
+
+	if (conn != NULL) {
+		mt_conn_want_datagram_room(conn);
+	}
 }
 
 void mt_uplink_end_session(struct mt_uplink *u, uint32_t session)

@@ -8,12 +8,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Answers that come while the worker does something else; costs nothing while there are none. A
- * client whose targets flood all that it may open would hold much of the system's memory for UDP:
- * only so many sessions of a connection have the larger buffer.
+/* Answers that come while the worker does something else, or while congestion control, which every
+ * five seconds looks for a fifth of one how short the path is, lets through but a part of them;
+ * costs nothing while there are none. A client whose targets flood all that it may open would hold
+ * much of the system's memory for UDP: only so many sessions of a connection have the larger
+ * buffers.
  */
-#define RECEIVE_BUFFER (1024 * 1024)
-#define LARGE_SESSIONS 16u
+#define LARGE_BUFFER      (4 * 1024 * 1024)
+#define LARGE_SESSIONS    4u
+#define MIDDLING_BUFFER   (1024 * 1024)
+#define MIDDLING_SESSIONS 16u
 
 static bool has_socket(const struct mt_relay_session *s)
 {
@@ -26,7 +30,8 @@ static int ensure_socket(struct mt_relay_session *session, int family, struct mt
 {
 	struct mt_relay_socket *s = family == AF_INET ? &session->v4 : &session->v6;
 	struct mt_env *env = session->relay->env;
-	const int buffer = RECEIVE_BUFFER;
+	const unsigned sessions = session->relay->session_count;
+	const int buffer = sessions <= LARGE_SESSIONS ? LARGE_BUFFER : MIDDLING_BUFFER;
 	const int on = 1;
 	int fd;
 	int rv;
@@ -49,7 +54,7 @@ static int ensure_socket(struct mt_relay_session *session, int family, struct mt
 		(void)close(fd); /* nothing was sent yet */
 		return rv;
 	}
-	if (session->relay->session_count <= LARGE_SESSIONS) {
+	if (sessions <= MIDDLING_SESSIONS) {
 		/* The system may give less: a burst then loses more. */
 		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
 	}

@@ -338,12 +338,39 @@ def test_bursts_over_tls():
         assert server.process.alive()
 
 
-def test_burst_of_answers():
-    """Two hundred answers at once while the server is held up: the sockets towards targets keep them
-    until it goes on."""
+def need_large_buffers():
     with open("/proc/sys/net/core/rmem_max", encoding="ascii") as file:
         if int(file.read()) < 1 << 20:
             raise Skip("net.core.rmem_max allows no larger buffers")
+
+
+def test_burst_to_targets():
+    """Two hundred datagrams at once while the server is held up: what the connection does not take
+    waits in the application's socket, and none pushes out another."""
+    need_large_buffers()
+    with Server() as server, UdpTarget() as target:
+        target.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        client = server.client()
+        with socks.Association(client.port) as association:
+            association.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            association.exchange(b"first", "127.0.0.1", target.port)
+            server.process.signal(signal.SIGSTOP)
+            try:
+                for i in range(200):
+                    association.send(struct.pack(">I", i) * 250, "127.0.0.1", target.port)
+                for _ in range(5):  # the client has some turns
+                    with socks.Association(client.port):
+                        pass
+            finally:
+                server.process.signal(signal.SIGCONT)
+            got = [association.receive()[0] for _ in range(200)]
+            assert sorted(got) == [struct.pack(">I", i) * 250 for i in range(200)]
+
+
+def test_burst_of_answers():
+    """Two hundred answers at once while the server is held up: the sockets towards targets keep them
+    until it goes on."""
+    need_large_buffers()
     with Server() as server, UdpTarget() as target:
         client = server.client()
         with socks.Association(client.port) as association:
