@@ -332,6 +332,7 @@ static enum outcome write_batches(struct mt_conn *c, bool is_answer)
 	ngtcp2_conn_get_conn_info(c->qc, &info);
 	mt_conn_watch_path(c, info.bytes_in_flight);
 	c->tx_max = tx_max(c, &info);
+	mt_conn_set_round(c, &info);
 	mt_conn_retry_blocked(c);
 	ngtcp2_path_storage_zero(&ps);
 	while (total == 0 || total + cap <= quantum) {

@@ -114,6 +114,7 @@ struct mt_conn {
 	struct mt_stream_list later;
 	struct mt_stream_list blocked; /* have bytes, but no credit */
 	uint32_t round;
+	uint32_t round_max;     /* bytes of each stream */
 	uint32_t datagram_lead; /* bytes by which datagrams are ahead of streams */
 	uint32_t stream_count;  /* open, as ngtcp2 sees it */
 	uint32_t quiet_count;   /* of these, those that mostly lie still */
@@ -313,6 +314,8 @@ void mt_stream_detach(struct mt_quic_stream *s, int err);
 
 /* order.c: whose turn it is to send */
 void mt_conn_init_order(struct mt_conn *c);
+/* How much each stream may send in a round, by the path's pace. */
+void mt_conn_set_round(struct mt_conn *c, const ngtcp2_conn_info *info);
 /* NULL: no stream has anything to send. */
 struct mt_quic_stream *mt_conn_next_stream(struct mt_conn *c);
 bool mt_conn_has_sendable(const struct mt_conn *c);

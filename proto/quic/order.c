@@ -1,16 +1,19 @@
 /* In which order a connection's streams send. In a round each stream with something to send may
- * send ROUND_BYTES. Whoever comes with something new goes first, with the first of these bytes: an
- * interactive stream does not wait for the bulk of the others, and, as that counts, it cannot live
- * on being new. Datagrams are first as long as they take no more than streams do.
+ * send round_max bytes. Whoever comes with something new goes first, with the first of these bytes:
+ * an interactive stream does not wait for the bulk of the others, and, as that counts, it cannot
+ * live on being new. Datagrams are first as long as they take no more than streams do.
  */
 #include "proto/quic/impl.h"
 
-/* What packets, and the other side's writes to a socket, make worthwhile. */
-#define ROUND_BYTES 65536u
+/* What packets, and the other side's writes to a socket, make worthwhile: less on a path that takes
+ * longer for it, where all wait for each other. */
+#define ROUND_MIN 16384u
+#define ROUND_MAX 65536u
+#define ROUND_NS  4000000u
 /* Three packets: a request, a key stroke's echo, the beginning of a page. */
 #define FIRST_BYTES 4096u
-/* Datagrams' share is exact as long as none is larger than what this leaves above a round. */
-#define LEAD_MAX (ROUND_BYTES + 4096u)
+/* Above a round: datagrams' share is exact as long as none is larger. */
+#define LEAD_ABOVE 4096u
 
 void mt_conn_init_order(struct mt_conn *c)
 {
@@ -19,6 +22,16 @@ void mt_conn_init_order(struct mt_conn *c)
 	TAILQ_INIT(&c->later);
 	TAILQ_INIT(&c->blocked);
 	c->round = 1; /* which no stream has been in */
+	c->round_max = ROUND_MIN;
+}
+
+void mt_conn_set_round(struct mt_conn *c, const ngtcp2_conn_info *info)
+{
+	uint64_t bytes = info->smoothed_rtt > 0 ? info->cwnd * ROUND_NS / info->smoothed_rtt : 0;
+
+	c->round_max = bytes < ROUND_MIN   ? ROUND_MIN
+		       : bytes < ROUND_MAX ? (uint32_t)bytes
+					   : ROUND_MAX;
 }
 
 bool mt_conn_has_sendable(const struct mt_conn *c)
@@ -29,9 +42,11 @@ bool mt_conn_has_sendable(const struct mt_conn *c)
 /* What it sent beyond its share of the last round counts in the next. */
 static void begin_round(struct mt_quic_stream *s)
 {
+	uint32_t max = s->conn->round_max;
+
 	if (s->round != s->conn->round) {
 		s->round = s->conn->round;
-		s->round_bytes = s->round_bytes > ROUND_BYTES ? s->round_bytes - ROUND_BYTES : 0;
+		s->round_bytes = s->round_bytes > max ? s->round_bytes - max : 0;
 	}
 }
 
@@ -55,9 +70,9 @@ static void enter_round(struct mt_quic_stream *s)
 	struct mt_conn *c = s->conn;
 
 	begin_round(s);
-	enter(s, s->round_bytes < FIRST_BYTES   ? &c->fresh
-		 : s->round_bytes < ROUND_BYTES ? &c->current
-						: &c->later);
+	enter(s, s->round_bytes < FIRST_BYTES    ? &c->fresh
+		 : s->round_bytes < c->round_max ? &c->current
+						 : &c->later);
 }
 
 struct mt_quic_stream *mt_conn_next_stream(struct mt_conn *c)
@@ -92,7 +107,7 @@ void mt_stream_charge(struct mt_quic_stream *s, size_t len)
 	if (s->queue == &c->fresh && s->round_bytes >= FIRST_BYTES) {
 		enter(s, &c->current);
 	}
-	if (s->queue == &c->current && s->round_bytes >= ROUND_BYTES) {
+	if (s->queue == &c->current && s->round_bytes >= c->round_max) {
 		enter(s, &c->later);
 	}
 }
@@ -137,13 +152,15 @@ void mt_conn_retry_blocked(struct mt_conn *c)
 
 bool mt_conn_prefers_datagrams(const struct mt_conn *c)
 {
-	return c->datagram_lead < ROUND_BYTES;
+	return c->datagram_lead < c->round_max;
 }
 
 void mt_conn_charge_datagram(struct mt_conn *c, size_t len)
 {
+	const uint32_t max = c->round_max + LEAD_ABOVE;
+
 	c->datagram_lead += (uint32_t)len;
-	if (c->datagram_lead > LEAD_MAX) {
-		c->datagram_lead = LEAD_MAX; /* they do not pay for what streams did not want */
+	if (c->datagram_lead > max) {
+		c->datagram_lead = max; /* they do not pay for what streams did not want */
 	}
 }

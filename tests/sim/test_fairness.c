@@ -21,7 +21,7 @@
 
 #define STREAMS_MAX 128
 #define CONNS_MAX   4
-#define ROUND       65536u /* of one stream, as proto/quic/order.c has it */
+#define ROUND       65536u /* of one stream at most, as proto/quic/order.c has it */
 
 /* Clients that send, and a server that drops what comes. */
 struct world {
@@ -227,6 +227,34 @@ static void test_small_stream_goes_first(void **state)
 	}
 }
 
+/* Where the network is slow, a page does not wait long for the bulk of many. */
+static void test_pages_on_a_slow_link(void **state)
+{
+	static uint8_t page[16384];
+	struct world w;
+	struct wait_for f = {.w = &w};
+	uint64_t begin;
+
+	(void)state;
+	start(&w, 1, 32u << 20);
+	w.sim.delay_ns = 20 * SIM_MS;
+	w.sim.client.link.rate_bps = 20000000;
+	w.sim.client.link.queue_bytes = 100000;
+	f.stream = open_stream(&w, 0, false);
+	for (unsigned i = 0; i < 32; i++) {
+		open_stream(&w, 0, true);
+	}
+	(void)sim_run(&w.sim, NULL, NULL, 10 * SIM_S);
+	for (unsigned i = 0; i < 10; i++) {
+		(void)sim_run(&w.sim, NULL, NULL, (700 + 97 * i) * SIM_MS);
+		begin = w.sim.now_ns;
+		assert_int_equal(mt_stream_send(w.streams[f.stream], page, sizeof(page)), 0);
+		assert_true(sim_run(&w.sim, has_sent_all, &f, 5 * SIM_S));
+		assert_true(w.sim.now_ns - begin < 400 * SIM_MS);
+	}
+	stop(&w);
+}
+
 struct refill {
 	struct world *w;
 	unsigned first;
@@ -396,6 +424,7 @@ int main(void)
 		cmocka_unit_test(test_new_bytes_do_not_starve_old_ones),
 		cmocka_unit_test(test_datagrams_and_streams),
 		cmocka_unit_test(test_connections),
+		cmocka_unit_test(test_pages_on_a_slow_link),
 		cmocka_unit_test(test_short_paths_have_short_queues),
 	};
 
