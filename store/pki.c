@@ -2,6 +2,7 @@
 
 #include "proto/wire/encode.h"
 #include "proto/wire/request.h"
+#include "store/pki_private.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -44,7 +45,7 @@ static void free_secret(char *text)
 	}
 }
 
-static gnutls_datum_t datum_of_text(const char *text)
+gnutls_datum_t mt_pki_datum(const char *text)
 {
 	/* GnuTLS' datum has no const, but what it is given to import is only read. */
 	union {
@@ -167,8 +168,8 @@ out:
 static int import_pair(const char *cert_pem, const char *key_pem, gnutls_x509_crt_t *crt,
 	gnutls_x509_privkey_t *key)
 {
-	gnutls_datum_t cert_text = datum_of_text(cert_pem);
-	gnutls_datum_t key_text = datum_of_text(key_pem);
+	gnutls_datum_t cert_text = mt_pki_datum(cert_pem);
+	gnutls_datum_t key_text = mt_pki_datum(key_pem);
 
 	if (gnutls_x509_crt_init(crt) != 0) {
 		*crt = NULL;

@@ -1,6 +1,7 @@
 #include "store/pki.h"
 
 #include "proto/wire/encode.h"
+#include "store/pki_private.h"
 
 #include <arpa/inet.h>
 #include <gnutls/x509.h>
@@ -18,20 +19,9 @@ struct chain {
 	unsigned count;
 };
 
-static gnutls_datum_t datum_of_text(const char *text)
-{
-	/* GnuTLS' datum has no const, but what it is given to import is only read. */
-	union {
-		const char *in;
-		uint8_t *out;
-	} alias = {.in = text};
-
-	return (gnutls_datum_t){.data = alias.out, .size = (unsigned)strlen(text)};
-}
-
 static int chain_init(struct chain *chain, const char *pem)
 {
-	gnutls_datum_t text = datum_of_text(pem);
+	gnutls_datum_t text = mt_pki_datum(pem);
 
 	memset(chain, 0, sizeof(*chain));
 	/* Without the flag that sorts: the order is for check_pair to judge. */
@@ -163,7 +153,7 @@ __attribute__((format(printf, 3, 4))) static int say(char *why, size_t cap, cons
 
 static int check_key(gnutls_x509_crt_t crt, const char *key_pem, char *why, size_t why_cap)
 {
-	gnutls_datum_t text = datum_of_text(key_pem);
+	gnutls_datum_t text = mt_pki_datum(key_pem);
 	gnutls_x509_privkey_t key = NULL;
 	uint8_t of_key[32];
 	uint8_t of_crt[32];

@@ -273,30 +273,6 @@ int mt_store_client_get(struct mt_store *store, const char *name, struct mt_stor
 	return err != 0 ? err : get_checked(store, name, out);
 }
 
-/* Runs one of the statements that take a name and a number. */
-static int put_number(struct mt_store *store, enum mt_store_query query, const char *name,
-	int64_t value, const char *what)
-{
-	sqlite3_stmt *statement = NULL;
-	int rc;
-	int err;
-
-	err = mt_store_query(store, query, &statement);
-	if (err != 0) {
-		return err;
-	}
-	rc = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
-	if (rc == SQLITE_OK) {
-		rc = sqlite3_bind_int64(statement, 2, value);
-	}
-	if (rc != SQLITE_OK) {
-		err = mt_store_fail_sqlite(store, rc, what);
-		mt_store_done(statement);
-		return err;
-	}
-	return mt_store_run(store, statement, what);
-}
-
 int mt_store_client_revoke(struct mt_store *store, const char *name, struct mt_store_client *out)
 {
 	struct mt_store_client client;
@@ -309,7 +285,8 @@ int mt_store_client_revoke(struct mt_store *store, const char *name, struct mt_s
 	if (err != 0) {
 		return err;
 	}
-	err = put_number(store, MT_QUERY_CLIENT_REVOKE, name, time(NULL), "revoke a client");
+	err = mt_store_put_number(
+		store, MT_QUERY_CLIENT_REVOKE, name, time(NULL), "revoke a client");
 	err = mt_store_end(store, err != 0 ? err : get_checked(store, name, &client));
 	if (err == 0) {
 		*out = client;
@@ -333,7 +310,7 @@ int mt_store_client_enable(
 	err = get_checked(store, name, &client);
 	if (err == 0 && enabled == (client.disabled_at != 0)) {
 		client.disabled_at = enabled ? 0 : time(NULL);
-		err = put_number(store, MT_QUERY_CLIENT_ENABLE, name, client.disabled_at,
+		err = mt_store_put_number(store, MT_QUERY_CLIENT_ENABLE, name, client.disabled_at,
 			enabled ? "enable a client" : "disable a client");
 	}
 	err = mt_store_end(store, err);

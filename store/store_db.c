@@ -162,6 +162,29 @@ int mt_store_run(struct mt_store *store, sqlite3_stmt *statement, const char *wh
 	return err;
 }
 
+int mt_store_put_number(struct mt_store *store, enum mt_store_query query, const char *name,
+	int64_t value, const char *what)
+{
+	sqlite3_stmt *statement = NULL;
+	int rc;
+	int err;
+
+	err = mt_store_query(store, query, &statement);
+	if (err != 0) {
+		return err;
+	}
+	rc = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_bind_int64(statement, 2, value);
+	}
+	if (rc != SQLITE_OK) {
+		err = mt_store_fail_sqlite(store, rc, what);
+		mt_store_done(statement);
+		return err;
+	}
+	return mt_store_run(store, statement, what);
+}
+
 int mt_store_exec(struct mt_store *store, const char *sql, const char *what)
 {
 	int rc = sqlite3_exec(store->db, sql, NULL, NULL, NULL);

@@ -94,6 +94,9 @@ int mt_store_query(
 void mt_store_done(sqlite3_stmt *statement);
 /* Runs a statement that gives no rows and ends its use. `what` is for the message. */
 int mt_store_run(struct mt_store *store, sqlite3_stmt *statement, const char *what) MT_MUST_CHECK;
+/* Runs one of the statements that take a name and a number. */
+int mt_store_put_number(struct mt_store *store, enum mt_store_query query, const char *name,
+	int64_t value, const char *what) MT_MUST_CHECK;
 /* Runs SQL text of ours that gives no rows. */
 int mt_store_exec(struct mt_store *store, const char *sql, const char *what) MT_MUST_CHECK;
 /* Reads one number, for example of a pragma. */

@@ -140,28 +140,6 @@ static int read_counter(struct mt_store *store, const char *name, int64_t *out)
 	return err;
 }
 
-static int write_counter(struct mt_store *store, const char *name, int64_t value)
-{
-	sqlite3_stmt *statement = NULL;
-	int rc;
-	int err;
-
-	err = mt_store_query(store, MT_QUERY_COUNTER_PUT, &statement);
-	if (err != 0) {
-		return err;
-	}
-	rc = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
-	if (rc == SQLITE_OK) {
-		rc = sqlite3_bind_int64(statement, 2, value);
-	}
-	if (rc != SQLITE_OK) {
-		err = mt_store_fail_sqlite(store, rc, "save a counter");
-		mt_store_done(statement);
-		return err;
-	}
-	return mt_store_run(store, statement, "save a counter");
-}
-
 int mt_store_next(struct mt_store *store, const char *name, int64_t *out)
 {
 	int64_t value = 0;
@@ -177,7 +155,8 @@ int mt_store_next(struct mt_store *store, const char *name, int64_t *out)
 	}
 	if (err == 0) {
 		value++;
-		err = write_counter(store, name, value);
+		err = mt_store_put_number(
+			store, MT_QUERY_COUNTER_PUT, name, value, "save a counter");
 	}
 	err = mt_store_end(store, err);
 	if (err == 0) {

@@ -75,6 +75,15 @@ def reset(sock):
     sock.close()
 
 
+def watch(sock, _):
+    """How a connection ends: "fin" or "reset"."""
+    try:
+        receive_all(sock)
+        return "fin"
+    except ConnectionResetError:
+        return "reset"
+
+
 class TcpTarget:
     """Runs `handler(sock, target)` in a thread for each connection; a context manager."""
 

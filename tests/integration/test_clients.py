@@ -10,7 +10,7 @@ import threading
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, free_port, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, free_port, over_tls, wait_until
 from targets import TcpTarget, UdpTarget, echo, receive_exactly
 
 RATE = 50_000_000
@@ -354,6 +354,7 @@ def test_expiry():
         server.client(profile)
 
 
+@over_tls
 def test_quota():
     """Used up, it ends connections within a second and refuses new ones until it is raised."""
     quota = 20_000_000

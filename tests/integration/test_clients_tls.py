@@ -92,27 +92,6 @@ def test_expiry_over_tls():
         ended_with(over_tls(server, profile, wait=False), "expired")
 
 
-def test_quota_over_tls():
-    """Used up, it ends connections within a second and refuses new ones until it is raised."""
-    quota = 20_000_000
-    with Server() as server, TcpTarget(pour) as target:
-        profile = server.enrol("metered")
-        client = over_tls(server, profile)
-        server.ctl("client", "set", "metered", "--rate", "40M", "--quota", "20M/month")
-        load = Load([client.port], target, sending=False)
-        try:
-            load.threads[0].join(TIMEOUT)
-        finally:
-            load.stop()
-        ended_with(client, "quota")
-        show = shown(server, "metered")
-        assert show["state"] == "over quota", show
-        assert quota <= show["period_bytes"] <= quota + 5_000_000, show
-        ended_with(over_tls(server, profile, wait=False), "quota")
-        server.ctl("client", "set", "metered", "--quota", "1G/month")
-        over_tls(server, profile)
-
-
 def test_rates_over_tls():
     """A rate set while transfers run holds for all of them together, each direction on its own,
     and for datagrams; totals are those of the payload."""

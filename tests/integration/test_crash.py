@@ -166,15 +166,26 @@ def test_killed_during_restore():
             assert not os.path.exists(os.path.join(server.state, "restore")), number
 
 
-def test_full_disk():
-    """The state folder's file system is full: the change is refused with the reason, tunnels go on,
-    and with room again everything works."""
+@contextlib.contextmanager
+def small_file_system(size):
+    """A folder with a file system of its own."""
     folder = tempfile.mkdtemp(prefix="mytunnel-small-")
-    mounted = run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs", folder], check=False)
-    if mounted.returncode != 0:
+    if run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", folder],
+           check=False).returncode != 0:
         os.rmdir(folder)
         raise Skip("this user cannot mount a small file system")
     try:
+        yield folder
+    finally:
+        run(["umount", "-l", folder], check=False)
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def test_full_disk():
+    """The state folder's file system is full: the change is refused with the reason, tunnels go on,
+    and with room again everything works."""
+    with small_file_system("2m") as folder:
         server = Server()
         server.state = folder
         with server, TcpTarget(echo) as target:
@@ -209,20 +220,11 @@ def test_full_disk():
             assert server.ctl("get", KEY).stdout == "78\n"
             names = {c["name"] for c in server.json("client", "list")["clients"]}
             assert f"x{i}" not in names and "client0" in names, names
-    finally:
-        run(["umount", "-l", folder], check=False)
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
 
 
 def test_read_only_database():
     """A file system that turns read-only: changes are refused with the reason, tunnels go on."""
-    folder = tempfile.mkdtemp(prefix="mytunnel-ro-")
-    if run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", folder],
-           check=False).returncode != 0:
-        os.rmdir(folder)
-        raise Skip("this user cannot mount a small file system")
-    try:
+    with small_file_system("8m") as folder:
         server = Server()
         server.state = folder
         with server, TcpTarget(echo) as target:
@@ -253,7 +255,3 @@ def test_read_only_database():
             run(["mount", "-o", "remount,rw", folder])
             server.start()
             assert server.ctl("get", KEY).stdout == "79\n"
-    finally:
-        run(["umount", "-l", folder], check=False)
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 from harness import INTEROP, SLOW, TIMEOUT, Server, Skip, environment, wait_until
-from targets import TcpTarget, UdpTarget, echo, receive_all, send_blocks
+from targets import TcpTarget, UdpTarget, echo, receive_all, reset, send_blocks, watch
 
 
 def interop(profile, timeout=TIMEOUT * 3, **job):
@@ -82,15 +82,6 @@ def test_names_and_literals():
 
 def test_resets():
     """RESET_STREAM reaches the target as a reset; a target's reset comes as RESET_STREAM."""
-    from targets import reset
-
-    def watch(sock, _):
-        try:
-            receive_all(sock)
-            return "fin"
-        except ConnectionResetError:
-            return "reset"
-
     with Server() as server:
         profile = server.enrol()
         with TcpTarget(watch) as target:

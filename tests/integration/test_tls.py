@@ -12,7 +12,7 @@ import gnutls_client
 import tls_client
 from harness import SLOW, TIMEOUT, Server, Skip, free_port, need, run, wait_until
 from load import change
-from targets import TcpTarget, echo, receive_all, reset, send_blocks
+from targets import TcpTarget, echo, receive_all, reset, send_blocks, watch
 from test_protocol import hexed, request
 
 MIB = 1 << 20
@@ -77,14 +77,6 @@ def test_many_tunnels():
         assert sum(records(server)) == count
         wait_until(lambda: server.status()["tunnels"]["active"] == 0, what="the tunnels' end")
         assert server.metrics()["mytunnel_tunnels_reset_total"] == 0
-
-
-def watch(sock, _):
-    try:
-        receive_all(sock)
-        return "fin"
-    except ConnectionResetError:
-        return "reset"
 
 
 def open_stream(server, profile, target, data=b"", limit=30 * SLOW):

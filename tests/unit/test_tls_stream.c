@@ -394,18 +394,23 @@ static void test_stream_fin_within_a_record_is_a_reset(void **state)
 	world_close(&w);
 }
 
+static void expect_reset_behind_a_byte(struct world *w, size_t received)
+{
+	assert_int_equal(mt_stream_send(w->a.s, "\5", 1), 0);
+	mt_stream_release(w->a.s, 1);
+	w->a.s = NULL;
+	until(w, &w->b.reset);
+	assert_int_equal(w->b.received, received);
+	assert_int_equal(mt_stream_readable(w->b.s), 0);
+}
+
 /* What came right before a reset says why, perhaps: it is read first. */
 static void test_stream_bytes_before_a_reset(void **state)
 {
 	struct world w;
 
 	connect_both(&w, state);
-	assert_int_equal(mt_stream_send(w.a.s, "\5", 1), 0);
-	mt_stream_release(w.a.s, 1);
-	w.a.s = NULL;
-	until(&w, &w.b.reset);
-	assert_int_equal(w.b.received, 1);
-	assert_int_equal(mt_stream_readable(w.b.s), 0);
+	expect_reset_behind_a_byte(&w, 1);
 	assert_false(w.b.fin);
 	world_close(&w);
 }
@@ -417,12 +422,7 @@ static void test_stream_reset_behind_unread_bytes(void **state)
 
 	connect_both(&w, state);
 	w.b.holds = true;
-	assert_int_equal(mt_stream_send(w.a.s, "\5", 1), 0);
-	mt_stream_release(w.a.s, 1);
-	w.a.s = NULL;
-	until(&w, &w.b.reset);
-	assert_int_equal(w.b.received, 0);
-	assert_int_equal(mt_stream_readable(w.b.s), 0);
+	expect_reset_behind_a_byte(&w, 0);
 	world_close(&w);
 }
 
