@@ -51,6 +51,12 @@ def alone(function):
     return function
 
 
+def lengthy(function):
+    """Marks a test that takes half a minute, mostly waiting: it begins before others."""
+    function.lengthy = True
+    return function
+
+
 def load_module(name):
     """Loads a kernel module; outside of the tests' virtual machine its absence skips the test."""
     if os.path.exists(f"/sys/module/{name}"):

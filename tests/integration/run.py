@@ -2,10 +2,11 @@
 """Runs the integration tests: run.py [--folder FOLDER] [--jobs N] [PART_OF_A_NAME]...
 
 A test is a function test_* in a module test_*.py of the folder (default: this one); its doc string
-says what it shows; one marked @harness.over_tls is two. Each runs in a process of its own, several at a time: MYTUNNEL_JOBS or --jobs,
-default twice the processors. Those marked @harness.alone, which measure time or need the machine for
-themselves, run one after the other when the rest is done. One line per test as they end, the
-programs' logs with one that failed, the slowest ten and the sum at the end. Kernel modules that a
+says what it shows; one marked @harness.over_tls is two. Each runs in a process of its own, several at
+a time: MYTUNNEL_JOBS or --jobs, default twice the processors. Those begin first that took longest the
+last time, or are marked @harness.lengthy. Those marked @harness.alone, which measure time or need the
+machine for themselves, run one after the other when the rest is done. One line per test as they end,
+the programs' logs with one that failed, the slowest ten and the sum at the end. Kernel modules that a
 module of tests names in NEEDS are loaded before each of its tests.
 With MYTUNNEL_REPEAT=1 what failed has a second try by itself at the end.
 """
@@ -37,6 +38,7 @@ GRACE_SECONDS = 60
 SILENCE_SECONDS = 60
 SKIPPED = 77
 SLOWEST = 10
+LENGTHY_SECONDS = 30
 REPEATED_MAX = 10  # more are no accident
 # How long each took when it was run last: the longest begin first, so that none is late alone.
 SECONDS_FILE = os.path.join(harness.ROOT, "build", "test-seconds.json")
@@ -132,8 +134,10 @@ class Run:
         self.running = []
         self.spoke = time.monotonic()
         before = remembered()
+        guess = {name: LENGTHY_SECONDS * getattr(function, "lengthy", False)
+                 for name, function in tests}
         self.together = sorted((name for name, function in tests if not is_alone(function)),
-                               key=lambda name: -before.get(name, 0))
+                               key=lambda name: -before.get(name, guess[name]))
         self.alone = [name for name, function in tests if is_alone(function)]
 
     def say(self, text):
@@ -221,9 +225,13 @@ def remembered():
 
 
 def remember(seconds):
+    """What is known of other tests stays. Runs side by side may each lose what the other adds."""
+    known = {**remembered(), **seconds}
+    mine = f"{SECONDS_FILE}.{os.getpid()}"
     with contextlib.suppress(OSError):
-        with open(SECONDS_FILE, "w", encoding="utf-8") as file:
-            json.dump({**remembered(), **seconds}, file)
+        with open(mine, "w", encoding="utf-8") as file:
+            json.dump(known, file)
+        os.replace(mine, SECONDS_FILE)
 
 
 def main():

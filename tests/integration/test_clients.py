@@ -10,7 +10,7 @@ import threading
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, free_port, over_tls, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, free_port, lengthy, over_tls, wait_until
 from targets import TcpTarget, UdpTarget, echo, receive_exactly
 
 RATE = 50_000_000
@@ -400,6 +400,7 @@ def test_max_connections():
         wait_until(lambda: len(server.connections()) == 2, what="both to come back")
 
 
+@lengthy
 def test_totals_survive_kill():
     """kill -9 loses at most five seconds of the totals, and nothing is counted twice."""
     sink = Sink()

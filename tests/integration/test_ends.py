@@ -5,7 +5,7 @@ import socket
 import threading
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, over_tls, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, lengthy, over_tls, wait_until
 from targets import TcpTarget, receive_all, receive_exactly, reset, send_blocks, sum_of
 
 SIZE = (1 << 20) if SANITIZE else (4 << 20)
@@ -267,6 +267,7 @@ def test_back_pressure():
 
 
 @over_tls
+@lengthy
 def test_server_killed_in_the_middle():
     """kill -9 of the server while a target sends: the application sees a reset, no end."""
     stop = threading.Event()
@@ -283,6 +284,7 @@ def test_server_killed_in_the_middle():
         stop.set()
 
 
+@lengthy
 def test_client_goes_and_target_never_reads():
     """What is left to deliver when the connection has gone is given up after a while: clients that
     come and go cannot pile up sockets and memory behind targets that never read."""

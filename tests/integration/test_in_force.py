@@ -6,7 +6,7 @@ import os
 import time
 
 import socks
-from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, free_port, wait_until
+from harness import SANITIZE, SLOW, TIMEOUT, Server, alone, free_port, lengthy, wait_until
 from load import Flood, Trickle, change, tunnel
 from targets import TcpTarget, echo, receive_exactly
 from test_protocol import interop
@@ -213,6 +213,7 @@ def test_in_force_under_load():
             load.wait_for_more(LOAD)
 
 
+@lengthy
 def test_in_force_after_kill():
     """Each key is in force after kill -9 right after its answer."""
     with new_server() as server, TcpTarget(echo) as target:

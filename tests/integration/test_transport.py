@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import socks
-from harness import SLOW, TIMEOUT, Server, Skip, alone, need, program, run, wait_until
+from harness import SLOW, TIMEOUT, Server, Skip, alone, lengthy, need, program, run, wait_until
 from netns import Networks, inside
 from targets import TcpTarget, echo, receive_all, receive_exactly, send_blocks
 
@@ -320,6 +320,7 @@ def test_idle_connections_keep_nobody_out():
             assert server.json("stats")["counters"]["limit_half_open"] >= 88
 
 
+@lengthy
 def test_hosts_that_went_silent_are_given_up():
     """The server keeps no TLS connection of a host that has gone, idle or busy."""
     with World() as world:
@@ -344,6 +345,7 @@ def tcp_buffers():
     return sum(int((folder / name).read_text().split()[2]) for name in ("tcp_rmem", "tcp_wmem"))
 
 
+@lengthy
 def test_pauses_are_no_silence():
     """A target, or an application, that does not read for longer than a dead path lives."""
     size = tcp_buffers() * 3 + (8 << 20)  # more than the sockets on the way may hold
