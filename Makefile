@@ -23,7 +23,7 @@ DESTDIR ?=
 # MYTUNNEL_DEBS, MYTUNNEL_RPMS  folders with packages to test, instead of building them
 # MYTUNNEL_JOBS  how many integration tests run at once, default twice the processors
 # PEERS          1 lets `make bench` measure ssh, shadowsocks, trojan, v2ray and ngtcp2's examples too
-# BENCH_ONLY     parts of `make bench` to run: bulk tunnels trips udp handshakes workers; empty: all
+# BENCH_ONLY     parts of `make bench` to run: bulk tunnels trips udp handshakes workers interactive; empty: all
 # BENCH_CONTESTANTS  whom it compares, by name; empty: all
 # BENCH_ROUNDS, BENCH_SECONDS  rounds, and seconds of each measurement
 # BENCH_PIN      CPUs of each side: 'server=0 client=1 load=0-1'; empty: all run everywhere
@@ -291,6 +291,7 @@ $(COUNT_MALLOC): tests/preload/count_malloc.c $(BUILD)/flags
 
 ## integration  run the real programs: traffic, faults, bad input (MYTUNNEL_TESTS=name: some of them)
 integration: all $(INTEROP) $(COUNT_MALLOC) $(BUILD)/bench/load $(BUILD)/bench/handshakes \
+		$(BUILD)/bench/interactive \
 		$(BUILD)/bench/holder
 	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) MYTUNNEL_JOBS=$(MYTUNNEL_JOBS) \
 		$(PYTHON) tests/integration/run.py $(MYTUNNEL_TESTS)

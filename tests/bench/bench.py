@@ -100,6 +100,7 @@ def choose(args, parts, pins):
     if "workers" in parts:
         kinds += [contestants.OneWorker, contestants.TwoWorkers]
     kinds += contestants.PEERS if args.peers else ()
+    kinds += [contestants.Crowd] if "interactive" in parts else []
     wanted = args.contestants.replace(",", " ").split()
     known = {kind.name: kind for kind in contestants.ALL}
     for name in wanted:
@@ -245,7 +246,7 @@ def main():
     path = write(result, args.out)
     report.print_tables(result)
     print(f"\nwritten to {os.path.relpath(path)}")
-    ours = [name for name in absent if name.startswith(("mytunnel", "workers"))]
+    ours = [name for name in absent if name.startswith(("mytunnel", "workers", "crowd"))]
     return 1 if run.errors or ours else 0
 
 

@@ -94,6 +94,9 @@ class Contestant:
     def start(self):
         """Starts programs; sets ports and pids."""
 
+    def enter(self):
+        """Starts what would be in the way of others before its own turn."""
+
     def folder(self):
         return self.stack.enter_context(tempfile.TemporaryDirectory(prefix="mytunnel-bench-"))
 
@@ -116,7 +119,7 @@ class Direct(Contestant):
 
     name = "direct"
     title = "no tunnel"
-    works = (*Contestant.works, "handshakes")
+    works = (*Contestant.works, "handshakes", "interactive")
 
 
 class MyTunnel(Contestant):
@@ -124,7 +127,7 @@ class MyTunnel(Contestant):
 
     name = "mytunnel"
     title = "MyTunnel, QUIC"
-    works = (*Contestant.works, "handshakes")
+    works = (*Contestant.works, "handshakes", "interactive")
     transport = "quic"
     workers = None
     clients = 1
@@ -180,6 +183,29 @@ class TwoWorkers(OneWorker):
     name = "workers-2"
     title = "two workers"
     workers = 2
+
+
+class Crowd(Contestant):
+    """A hundred clients of one worker, and one more; they start when they are needed, and would be in the
+    way of others before."""
+
+    name = "crowd"
+    title = "MyTunnel, 100 connections"
+    works = ("crowd",)
+    clients = 100
+
+    def enter(self):
+        if self.ports:
+            return
+        server = self.stack.enter_context(Server({"logging.level": "error", "server.workers": "1"},
+                                                 prefix=pinned(self.pins["server"])))
+        self.server_pids = [server.process.pid]
+        clients = [server.client(wait=False, prefix=pinned(self.pins["client"]))
+                   for _ in range(self.clients + 1)]
+        for client in clients:
+            client.wait_connected(60)
+        self.client_pids = [clients[0].process.pid]
+        self.ports = [client.port for client in clients]
 
 
 class Ssh(Contestant):
@@ -343,7 +369,7 @@ class Library(Contestant):
 
 
 PEERS = (Ssh, Shadowsocks, Trojan, V2ray, Library)
-ALL = (Direct, MyTunnel, MyTunnelTls, *PEERS, OneWorker, TwoWorkers)
+ALL = (Direct, MyTunnel, MyTunnelTls, *PEERS, OneWorker, TwoWorkers, Crowd)
 
 
 def versions():

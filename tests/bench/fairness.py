@@ -42,6 +42,8 @@ def measure(ports, bulk_port, pids, case, args):
                "--tunnels", str(TUNNELS), "--bulk-socks", str(bulk_port)]
     if args.normal:
         command.append("--normal")
+    if args.bulk_nice:
+        command += ["--bulk-nice", str(args.bulk_nice)]
     if case["rate"] != "max":
         command += ["--bulk-rate", str(rate_of(case["rate"]))]
     for pid in pids:
@@ -72,14 +74,17 @@ def summary(case, rows):
 
     return {**case, "p50": median(False, "p50_ms"), "p99": median(False, "p99_ms"),
             "loaded p50": median(True, "p50_ms"), "loaded p99": median(True, "p99_ms"),
-            "p99 ratio": round(median(True, "p99_ms") / median(False, "p99_ms"), 2),
+            "p99 ratio": median(True, "p99_ms") / median(False, "p99_ms"),
             "bulk Gbit/s": median(True, "bulk_gbit_s"), "server CPU": use("cpu", 0),
             "client CPU": use("cpu", 1), "server waits": use("waited", 0),
             "client waits": use("waited", 1), "phases": rows}
 
 
 def show(result):
-    print("  ".join(f"{result[column]!s:>{max(len(column), 8)}}" for column in COLUMNS), flush=True)
+    cells = [value if isinstance(value, str) else f"{value:.3f}"
+             for value in (result[column] for column in COLUMNS)]
+    print("  ".join(f"{cell:>{max(len(column), 8)}}" for cell, column in zip(cells, COLUMNS)),
+          flush=True)
 
 
 def run_case(name, args, results):
@@ -111,7 +116,9 @@ def main():
     parser.add_argument("--bulk", default="down,up")
     parser.add_argument("--rate", default="max,1000M")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--bulk-nice", type=int, default=0,
+                        help="how far the bulk's own ends give way to everything, up to 19")
     parser.add_argument("--normal", action="store_true",
                         help="the round trips' own ends without real-time priority")
     parser.add_argument("--json", help="a file for all figures")

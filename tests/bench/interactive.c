@@ -31,6 +31,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -192,11 +193,20 @@ static void drain(int fd)
 	}
 }
 
+/* Of the calling thread alone. */
+static void give_way(void)
+{
+	if (opt.bulk_nice != 0 && setpriority(PRIO_PROCESS, (id_t)gettid(), opt.bulk_nice) != 0) {
+		die("setpriority");
+	}
+}
+
 static void *run_far_bulk(void *arg)
 {
 	int fd = (int)(intptr_t)arg;
 	uint8_t kind = 0;
 
+	give_way();
 	(void)prctl(PR_SET_TIMERSLACK, 1UL); /* less precise without */
 	if (recv(fd, &kind, 1, 0) == 1 && kind == BULK_DOWN) {
 		pour(fd);
@@ -211,6 +221,7 @@ static void *run_near_bulk(void *arg)
 {
 	const struct carrier *c = arg;
 
+	give_way();
 	(void)prctl(PR_SET_TIMERSLACK, 1UL);
 	if (opt.bulk == BULK_DOWN) {
 		drain(c->fd);

@@ -7,6 +7,10 @@ from harness import program
 
 GIB = 1 << 30
 UDP_SIZES = (64, 512, 1000, 1200)
+BULK_NICE = "19"  # of the ends of the bulk beside round trips: the tunnel has the cores first
+# Milliseconds between two round trips of a tunnel: fast typing. With 20 ms a hundred clients are
+# busy with the round trips alone, and what they wait for is each other.
+TRIP_INTERVAL = "100"
 PEAK_SHARE = 0.8  # of the packets per second that a window of 32 reached
 
 
@@ -51,6 +55,9 @@ PARTS = {
                      ["up", "--streams", "8"]),
                 Case("workers", "tunnels", "tunnels", "new tunnels, 32 at once of 2 clients",
                      ["tunnels", "--streams", "32"])],
+    "interactive": [Case("interactive", way, "interactive",
+                         f"round trips of 100 tunnels beside a bulk transfer {way}",
+                         ["--bulk", way], ("interactive", "crowd")) for way in ("down", "up")],
 }
 
 
@@ -77,7 +84,26 @@ def _handshakes(contestant, at_once, warm, seconds):
     return _counters(command, warm + seconds)
 
 
-def _counters(command, seconds):
+def _interactive(contestant, words, seconds):
+    """Alone, and beside a bulk transfer through the first of the clients."""
+    proxies = contestant.ports or [0]
+    command = [*contestants.pinned(contestant.pins["load"]), program("bench/interactive"), *words,
+               "--rounds", "1", "--seconds", str(seconds), "--bulk-socks", str(proxies[0]),
+               "--bulk-nice", BULK_NICE, "--interval", TRIP_INTERVAL]
+    for pid in contestant.server_pids + contestant.client_pids:
+        command += ["--pid", str(pid)]
+    command.append(",".join(map(str, proxies[1:] or proxies)))
+    alone, beside = map(json.loads, _run(command, 2 * seconds + 5).splitlines())
+    figures = {"failed": 0, "rate": beside["bulk_gbit_s"], "realtime": int(beside["realtime"])}
+    for what, row in (("alone_", alone), ("", beside)):
+        for name in ("p50", "p99"):
+            figures[f"{what}{name}_us"] = row[f"{name}_ms"] * 1000
+    for side, cores in zip(("server", "client"), beside["cpu"]):
+        figures[f"{side}_cpu"] = cores
+    return figures
+
+
+def _run(command, seconds):
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, check=False, timeout=seconds + 30)
@@ -85,7 +111,11 @@ def _counters(command, seconds):
         raise Failed("no end in sight") from None
     if done.returncode != 0:
         raise Failed(done.stderr.strip() or f"exit status {done.returncode}")
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def _counters(command, seconds):
+    return json.loads(_run(command, seconds))
 
 
 def _per_unit(raw, scale):
@@ -96,6 +126,9 @@ def _per_unit(raw, scale):
 def measure(case, contestant, warm, seconds, peak=None):
     """One round of a case with one contestant: its figures, CPU in s/GiB or us."""
     words = list(case.options)
+    if case.kind == "interactive":
+        contestant.enter()
+        return _interactive(contestant, words, seconds)
     if case.name.endswith("-load"):
         if not peak:
             raise Failed("no peak to take a share of")

@@ -88,14 +88,24 @@ def _worker_goals(r):
                    r.get(f"workers/{name}", "workers-1", "server_cpu"), 1.05, False)
 
 
+def _interactive_goals(r):
+    for way in ("down", "up"):
+        for name, title in (("mytunnel", "one connection"), ("crowd", "100 connections")):
+            case = f"interactive/{way}"
+            yield Goal(f"round trips beside bulk {way}, {title}, p99", "the same alone", "us",
+                       r.get(case, name, "p99_us"), r.get(case, name, "alone_p99_us"), 3, False)
+
+
 def goals(result):
     r = Results(result)
-    rows = [goal.as_dict() for make in (_bulk_goals, _small_goals, _worker_goals) for goal in make(r)]
+    rows = [goal.as_dict()
+            for make in (_bulk_goals, _small_goals, _worker_goals, _interactive_goals)
+            for goal in make(r)]
     loss = r.get("udp/1000-load", "mytunnel", "loss")
     worst = max((figures["loss"] for row in result["results"] for figures in row["rounds"]
                  if (row["case"], row["contestant"]) == ("1000-load", "mytunnel")), default=0)
-    rows.append({"work": f"UDP, loss at 80 % of the peak (worst round {worst * 100:.2f} %)", "against": "-", "unit": "%",
-                 "ours": None if loss is None else loss * 100, "reference": None, "ratio": None,
+    rows.append({"work": f"UDP, loss at 80 % of the peak (worst round {worst * 100:.2f} %)",
+                 "against": "-", "unit": "%", "ours": None if loss is None else loss * 100, "reference": None, "ratio": None,
                  "reached": None if loss is None else loss == 0, "wanted": "none"})
     return rows
 
@@ -126,12 +136,18 @@ def table(heads, rows, markdown=False):
 
 
 UNITS = {"bulk": ("Gbit/s", "s/GiB"), "tunnels": ("per s", "us"), "trips": ("per s", "us"),
-         "udp": ("packets/s", "us"), "handshakes": ("per s", "us")}
+         "udp": ("packets/s", "us"), "handshakes": ("per s", "us"), "interactive": ("Gbit/s", "cores")}
 
 
 def case_columns(kind):
     """Heads and how to make each cell of a kind's table."""
     rate, cpu = UNITS[kind]
+    if kind == "interactive":
+        return [*((f"{what}{name} us", lambda m, key=f"{key}{name}_us": number(m.get(key)))
+                  for what, key in (("alone ", "alone_"), ("", "")) for name in ("p50", "p99")),
+                ("times", lambda m: number(m["p99_us"] / m["alone_p99_us"])),
+                (f"bulk {rate}", lambda m: number(m.get("rate"))),
+                ("real time", lambda m: "yes" if m["realtime"] else "no")]
     columns = [(rate, lambda m: number(m.get("rate"))),
                (f"server {cpu}", lambda m: number(m.get("server_cpu"))),
                (f"client {cpu}", lambda m: number(m.get("client_cpu")))]

@@ -31,7 +31,8 @@ def test_bench_runs():
     measured = {(row["part"], row["case"], row["contestant"]) for row in result["results"]}
     for part, cases in (("bulk", ("down-1", "up-1", "down-8", "up-8", "down-64", "up-64")),
                         ("tunnels", ("32",)), ("trips", ("1",)), ("handshakes", ("16",)),
-                        ("udp", ("64", "512", "1000", "1200", "1000-load"))):
+                        ("udp", ("64", "512", "1000", "1200", "1000-load")),
+                        ("interactive", ("down", "up"))):
         for case in cases:
             assert {(part, case, "direct"), (part, case, "mytunnel")} <= measured, (part, case)
     assert ("workers", "tunnels", "workers-2") in measured

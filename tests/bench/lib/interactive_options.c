@@ -17,9 +17,10 @@ static void usage(void)
 		"  --tunnels N        with round trips, in turn by the given proxies (100)\n"
 		"  --bytes N          there and back (100)\n"
 		"  --interval MS      between two of a tunnel (20)\n"
-		"  --seconds N        a phase (4)\n"
+		"  --seconds S        a phase (4)\n"
 		"  --rounds N         of a phase without and one with bulk (3)\n"
 		"  --pid PID          whose CPU is told; may be given again\n"
+		"  --bulk-nice N      how far the bulk's own ends give way, up to 19 (0)\n"
 		"  --normal           round trips' ends without real-time priority\n");
 	exit(2);
 }
@@ -33,6 +34,17 @@ static unsigned number(const char *text, unsigned max)
 		usage();
 	}
 	return (unsigned)n;
+}
+
+static uint64_t seconds(const char *text)
+{
+	char *end = NULL;
+	double n = strtod(text, &end);
+
+	if (end == text || *end != '\0' || !(n >= 0.01 && n <= 600)) {
+		usage();
+	}
+	return (uint64_t)(n * (double)SECOND);
 }
 
 static void read_proxies(struct interactive_options *o, char *text)
@@ -59,7 +71,7 @@ static void read_option(struct interactive_options *o, int c)
 	case 't': o->tunnels = number(optarg, INTERACTIVE_TUNNELS_MAX); break;
 	case 's': o->bytes = number(optarg, INTERACTIVE_MESSAGE_MAX); break;
 	case 'i': o->interval_ns = number(optarg, 10000) * (SECOND / 1000); break;
-	case 'd': o->phase_ns = number(optarg, 600) * SECOND; break;
+	case 'd': o->phase_ns = seconds(optarg); break;
 	case 'o': o->rounds = number(optarg, 100); break;
 	case 'p':
 		if (o->pid_count < INTERACTIVE_PIDS_MAX) {
@@ -67,6 +79,7 @@ static void read_option(struct interactive_options *o, int c)
 		}
 		break;
 	case 'n': o->normal = true; break;
+	case 'N': o->bulk_nice = (int)number(optarg, 19); break;
 	default: usage();
 	}
 }
@@ -84,6 +97,7 @@ void interactive_options(struct interactive_options *o, int argc, char **argv)
 		{"rounds", required_argument, NULL, 'o'},
 		{"pid", required_argument, NULL, 'p'},
 		{"normal", no_argument, NULL, 'n'},
+		{"bulk-nice", required_argument, NULL, 'N'},
 		{NULL, 0, NULL, 0},
 	};
 

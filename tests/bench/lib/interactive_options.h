@@ -30,7 +30,8 @@ struct interactive_options {
 	unsigned rounds;
 	pid_t pids[INTERACTIVE_PIDS_MAX];
 	size_t pid_count;
-	bool normal; /* no real-time priority */
+	bool normal;   /* no real-time priority */
+	int bulk_nice; /* of the bulk's own ends */
 };
 
 /* Ends the program with a word on how it is used when it is not. */
