@@ -15,7 +15,8 @@ PEAK_SHARE = 0.8  # of the packets per second that a window of 32 reached
 
 
 class Case:
-    """One measurement that several contestants repeat. `options` are those of build/bench/load."""
+    """One measurement that several contestants repeat. `options` are those of build/bench/load;
+    `stretch` is how many times as long as others it takes."""
 
     def __init__(self, part, name, kind, title, options, works=None):
         self.part = part
@@ -25,6 +26,8 @@ class Case:
         self.options = options
         self.works = works or (part,)
         self.key = f"{part}/{name}"
+        # How bytes flow changes for longer than how small things do: see docs/performance.md.
+        self.stretch = 2 if part == "bulk" else 1
 
     def takes(self, contestant):
         return any(work in contestant.works for work in self.works)
@@ -126,6 +129,7 @@ def _per_unit(raw, scale):
 def measure(case, contestant, warm, seconds, peak=None):
     """One round of a case with one contestant: its figures, CPU in s/GiB or us."""
     words = list(case.options)
+    seconds *= case.stretch
     if case.kind == "interactive":
         contestant.enter()
         return _interactive(contestant, words, seconds)
