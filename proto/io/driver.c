@@ -7,8 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCHES_A_TURN 4 /* of recvmmsg a socket, before the others (TCP) get their share */
-#define ROUNDS_A_TURN  8 /* of expire, dispatch, flush, likewise */
+#define BATCHES_A_TURN 4         /* of recvmmsg a socket, before the others (TCP) get their share */
+#define ROUNDS_A_TURN  8         /* of expire, dispatch, flush, likewise */
+#define HANDSHAKES_NS  100000ull /* of a turn, and one more; see mt_endpoint_is_deferring */
 #define NS_PER_S       1000000000ull
 /* With the way out blocked the expiry stays in the past; the sockets' writability is what is waited
  * for, and the clock of all other connections goes on this coarsely.
@@ -236,6 +237,22 @@ static void on_idle(uv_idle_t *handle)
 	(void)handle; /* its being active is all that matters */
 }
 
+/* What costs most is not begun when HANDSHAKES_NS have passed. */
+static void expire(struct mt_driver *d)
+{
+	uint64_t began = d->now_ns;
+	bool more = mt_endpoint_is_deferring(d->endpoint);
+
+	mt_endpoint_expire(d->endpoint, d->now_ns);
+	if (!more) {
+		return;
+	}
+	while (more && refresh(d) - began < HANDSHAKES_NS) {
+		more = mt_endpoint_run_deferred(d->endpoint);
+	}
+	mt_endpoint_rest(d->endpoint, refresh(d) - began, d->now_ns);
+}
+
 /* Expiries, events, packets: until nothing is due now. Returns true when the way out is blocked: a
  * socket's writability then starts the next turn.
  */
@@ -247,7 +264,7 @@ static bool run_rounds(struct mt_driver *d, uint64_t *expiry_ns)
 	for (int i = 0; i < ROUNDS_A_TURN && !blocked; i++) {
 		refresh(d);
 		d->in_turn = true;
-		mt_endpoint_expire(d->endpoint, d->now_ns);
+		expire(d);
 		mt_endpoint_dispatch(d->endpoint, d->now_ns);
 		had_room = mt_endpoint_flush(d->endpoint, d->now_ns);
 		d->in_turn = false;

@@ -14,6 +14,11 @@
 #define TOKEN_LIFETIME_NS (10 * NS_PER_S)
 #define REPLIES_PER_S     1000u /* stateless answers of all kinds */
 #define REPLIES_BURST     100u
+/* To those who would begin a handshake: never more than what they sent. */
+#define RETRIES_PER_S 1000u /* about as many as are served */
+#define RETRIES_BURST (MT_DEFERRED_PROVEN_MAX / 2)
+#define ANSWERS_PER_S 5000u
+#define ANSWERS_BURST 500u
 #define RESET_TRIGGER_MIN                                                                          \
 	43u /* RFC 9000, section 10.3: a reset must be shorter than what it answers */
 #define RESET_RANDOM (NGTCP2_MIN_STATELESS_RESET_RANDLEN)
@@ -89,6 +94,11 @@ static bool may_reply(struct mt_endpoint *ep)
 	return meter_take(&ep->replies, ep->now_ns, REPLIES_PER_S, REPLIES_BURST);
 }
 
+static bool may_answer(struct mt_endpoint *ep)
+{
+	return meter_take(&ep->answers, ep->now_ns, ANSWERS_PER_S, ANSWERS_BURST);
+}
+
 void mt_endpoint_send_version_negotiation(struct mt_endpoint *ep, const struct mt_path *path,
 	const ngtcp2_version_cid *vc, size_t len)
 {
@@ -141,7 +151,7 @@ static void send_close(struct mt_endpoint *ep, const struct mt_path *path, const
 	uint8_t packet[REPLY_MAX];
 	ngtcp2_ssize n;
 
-	if (!may_reply(ep)) {
+	if (!may_answer(ep)) {
 		return;
 	}
 	n = ngtcp2_crypto_write_connection_close(packet, sizeof(packet), hd->version, &hd->scid,
@@ -219,9 +229,41 @@ static void refuse(struct mt_endpoint *ep, const struct mt_path *path, const ngt
 	send_close(ep, path, hd, NGTCP2_CONNECTION_REFUSED, reason);
 }
 
+static const char crowded[] = "too many handshakes at once, try again";
+
+void mt_endpoint_refuse_waiting(
+	struct mt_endpoint *ep, const struct mt_path *path, const uint8_t *data, size_t len)
+{
+	ngtcp2_pkt_hd hd;
+
+	if (ngtcp2_accept(&hd, data, len) == 0) {
+		refuse(ep, path, &hd, &ep->cfg.counters->refused_half_open, crowded);
+	}
+}
+
+/* Somebody without a token. Whether that was all: with many under way it has to come again with
+ * one, when there is room. */
+static bool put_off(struct mt_endpoint *ep, const struct mt_path *path, const ngtcp2_pkt_hd *hd)
+{
+	if (ep->half_open + mt_endpoint_waiting(ep) < MT_HALF_OPEN_RETRY) {
+		return false;
+	}
+	if (ep->deferred[MT_DEFERRED_PROVEN].count >= MT_DEFERRED_PROVEN_MAX / 2 ||
+		!meter_take(&ep->retries, ep->now_ns, RETRIES_PER_S, RETRIES_BURST)) {
+		refuse(ep, path, hd, &ep->cfg.counters->refused_half_open, crowded);
+	} else {
+		send_retry(ep, path, hd);
+	}
+	return true;
+}
+
+static bool has_token(const ngtcp2_pkt_hd *hd)
+{
+	return hd->tokenlen > 0 && hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2;
+}
+
 static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
-	const ngtcp2_pkt_hd *hd, unsigned ecn, const uint8_t *data, size_t len,
-	struct mt_conn **accepted)
+	const ngtcp2_pkt_hd *hd, struct mt_conn **accepted)
 {
 	const struct mt_endpoint_limits *limits = &ep->cfg.limits;
 	struct mt_quic_counters *counters = ep->cfg.counters;
@@ -236,20 +278,14 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 		refuse(ep, path, hd, NULL, "this address is served no longer");
 		return;
 	}
-	if (hd->tokenlen > 0 && hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2) {
+	if (has_token(hd)) {
 		if (!token_is_good(ep, path, hd, &odcid)) {
 			mt_count(&ep->cfg.counters->tokens_invalid, 1);
 			send_close(ep, path, hd, NGTCP2_INVALID_TOKEN, "");
 			return;
 		}
 		how.odcid = &odcid;
-	} else if (ep->half_open + ep->deferred_count >= MT_HALF_OPEN_RETRY) {
-		send_retry(ep, path, hd);
-		return;
-	}
-	if (ep->half_open >= MT_HALF_OPEN_MAX) {
-		refuse(ep, path, hd, &counters->refused_half_open,
-			"too many handshakes at once, try again");
+	} else if (put_off(ep, path, hd)) {
 		return;
 	}
 	if (!mt_endpoint_may_accept(ep)) {
@@ -261,9 +297,6 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 		limits->max_connections) {
 		refuse(ep, path, hd, &counters->refused_full,
 			"the server is full, try again later");
-		return;
-	}
-	if (!mt_endpoint_may_handshake(ep, path, ecn, data, len)) {
 		return;
 	}
 	if (limits->max_new_per_sec &&
@@ -295,5 +328,8 @@ void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *p
 		mt_count(&ep->cfg.counters->packets_invalid, 1);
 		return;
 	}
-	accept_initial(ep, path, &hd, ecn, data, len, accepted);
+	if (!mt_endpoint_defer(ep, has_token(&hd) ? MT_DEFERRED_PROVEN : MT_DEFERRED_STRANGERS,
+		    path, &hd.dcid, ecn, data, len)) {
+		accept_initial(ep, path, &hd, accepted);
+	}
 }

@@ -8,9 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Whoever owns ids: a connection, or what is left of one that has closed. */
+/* Whoever owns ids: a connection, what is left of one that has closed, or a client's first packet
+ * that waits. */
 struct mt_cid_owner {
-	enum { MT_OWNER_CONN, MT_OWNER_CLOSING } kind;
+	enum { MT_OWNER_CONN, MT_OWNER_CLOSING, MT_OWNER_WAITING } kind;
 	struct mt_cid *ids; /* this owner's entries */
 	unsigned count;
 };

@@ -73,8 +73,7 @@ int mt_endpoint_new(struct mt_endpoint **out, const struct mt_endpoint_config *c
 	TAILQ_INIT(&ep->ready_streams);
 	TAILQ_INIT(&ep->buried);
 	TAILQ_INIT(&ep->opening);
-	TAILQ_INIT(&ep->deferred);
-	ep->handshakes_left = MT_HANDSHAKES_A_TURN;
+	mt_endpoint_init_deferred(ep);
 	TAILQ_INIT(&ep->starved);
 	mt_endpoint_random(key, sizeof(key));
 	ep->cids = mt_cid_table_new(config->mem, key);
@@ -306,9 +305,12 @@ static bool receive_reset(
 static void receive_owned(struct mt_endpoint *ep, struct mt_conn *c, const struct mt_path *path,
 	unsigned ecn, const uint8_t *data, size_t len)
 {
-	if (c->established || !c->server || mt_endpoint_may_handshake(ep, path, ecn, data, len)) {
-		receive_conn(c, path, ecn, data, len);
+	if (c->established || !c->server) {
+		mt_endpoint_note_traffic(ep);
+	} else if (mt_endpoint_defer(ep, MT_DEFERRED_BEGUN, path, NULL, ecn, data, len)) {
+		return;
 	}
+	receive_conn(c, path, ecn, data, len);
 }
 
 /* The ids of a packet, as ngtcp2_pkt_decode_version_cid. All but a handshake's packets have short
@@ -348,6 +350,8 @@ void mt_endpoint_receive_one(struct mt_endpoint *ep, const struct mt_path *path,
 	owner = mt_cid_find(ep->cids, vc.dcid, vc.dcidlen);
 	if (owner && owner->kind == MT_OWNER_CONN) {
 		receive_owned(ep, (struct mt_conn *)owner, path, ecn, data, len);
+	} else if (owner && owner->kind == MT_OWNER_WAITING) {
+		return; /* the one that waits is as good */
 	} else if (owner) {
 		receive_closing(ep, (struct mt_closing *)owner, path, len);
 	} else if (is_foreign(ep, &vc)) {
@@ -399,7 +403,7 @@ void mt_endpoint_expire(struct mt_endpoint *ep, uint64_t now_ns)
 	int rc;
 
 	advance(ep, now_ns);
-	mt_endpoint_run_deferred(ep);
+	(void)mt_endpoint_run_deferred(ep); /* there may be none */
 	mt_endpoint_answer(ep);
 	while ((e = mt_expiry_first(&ep->expiries)) && e->ts_ns <= ep->now_ns) {
 		if (e->is_closing) {
@@ -541,14 +545,15 @@ uint64_t mt_endpoint_expiry(struct mt_endpoint *ep)
 {
 	const struct mt_expiry *e = mt_expiry_first(&ep->expiries);
 	uint64_t answer_ns = mt_endpoint_answer_expiry(ep);
+	uint64_t deferred_ns = mt_endpoint_deferred_expiry(ep);
+	uint64_t first_ns = answer_ns < deferred_ns ? answer_ns : deferred_ns;
 
 	if (!TAILQ_EMPTY(&ep->ready) || !TAILQ_EMPTY(&ep->ready_streams) ||
 		!TAILQ_EMPTY(&ep->ended) || !TAILQ_EMPTY(&ep->buried) ||
-		!TAILQ_EMPTY(&ep->deferred) ||
 		(!TAILQ_EMPTY(&ep->dirty) && !ep->flushing_blocked)) {
 		return 0;
 	}
-	return e && e->ts_ns < answer_ns ? e->ts_ns : answer_ns;
+	return e && e->ts_ns < first_ns ? e->ts_ns : first_ns;
 }
 
 int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path,
@@ -563,31 +568,6 @@ int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path,
 size_t mt_endpoint_count(const struct mt_endpoint *ep)
 {
 	return ep->count;
-}
-
-void mt_endpoint_each(struct mt_endpoint *ep, void (*fn)(struct mt_conn *c, void *user), void *user)
-{
-	struct mt_conn *c, *next;
-
-	for (c = TAILQ_FIRST(&ep->all); c; c = next) {
-		next = TAILQ_NEXT(c, all);
-		if (c->announced) {
-			fn(c, user);
-		}
-	}
-}
-
-struct mt_conn *mt_endpoint_find(struct mt_endpoint *ep, uint64_t serial)
-{
-	struct mt_conn *c;
-
-	TAILQ_FOREACH(c, &ep->all, all)
-	{
-		if (c->serial == serial && c->announced) {
-			return c;
-		}
-	}
-	return NULL;
 }
 
 uint64_t mt_endpoint_take_serial(struct mt_endpoint *ep)

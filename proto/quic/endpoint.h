@@ -145,9 +145,16 @@ void mt_endpoint_receive(struct mt_endpoint *ep, const struct mt_path *path, uns
 	const uint8_t *data, size_t len, size_t segment, uint64_t now_ns);
 void mt_endpoint_expire(struct mt_endpoint *ep, uint64_t now_ns);
 void mt_endpoint_dispatch(struct mt_endpoint *ep, uint64_t now_ns);
-/* Server: packets of handshakes wait for their turn, one for each call of mt_endpoint_expire.
- * Whoever has other work does that between them. */
+/* Server: packets of handshakes wait for their turn, one for each call of mt_endpoint_expire, and
+ * of mt_endpoint_run_deferred (false: none has its turn now). Whoever has other work does that
+ * between them, and tells by mt_endpoint_rest how long they took: beside running connections they
+ * then leave as much to those.
+ */
 bool mt_endpoint_is_deferring(const struct mt_endpoint *ep);
+bool mt_endpoint_run_deferred(struct mt_endpoint *ep);
+void mt_endpoint_rest(struct mt_endpoint *ep, uint64_t spent_ns, uint64_t now_ns);
+/* Somebody is served: as a packet of an established connection, which notes it by itself. */
+void mt_endpoint_note_traffic(struct mt_endpoint *ep);
 /* Writes what can be written. Returns false when mt_tx was blocked with more to send. */
 bool mt_endpoint_flush(struct mt_endpoint *ep, uint64_t now_ns);
 /* When expire or flush must be called again: UINT64_MAX = never, a past time = now. */
@@ -169,10 +176,5 @@ int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path,
 uint64_t mt_endpoint_memory(const struct mt_endpoint *ep);
 
 size_t mt_endpoint_count(const struct mt_endpoint *ep); /* connections, half-open ones included */
-/* Calls `fn` for every established connection; `fn` may close connections. */
-void mt_endpoint_each(
-	struct mt_endpoint *ep, void (*fn)(struct mt_conn *c, void *user), void *user);
-/* The established connection with this serial, or NULL. */
-struct mt_conn *mt_endpoint_find(struct mt_endpoint *ep, uint64_t serial);
 /* A number that no connection has or will have: for something beside them. */
 uint64_t mt_endpoint_take_serial(struct mt_endpoint *ep);

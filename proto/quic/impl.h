@@ -190,21 +190,38 @@ struct mt_closing {
 /* What closing connections' entries may cost an endpoint: about 2 KB each. */
 #define MT_CLOSING_MAX 8192u
 
-/* A packet of a handshake that waits for its turn. */
+/* Packets of handshakes that wait for their turn. */
+enum mt_deferred_class {
+	MT_DEFERRED_BEGUN,     /* of half-open connections */
+	MT_DEFERRED_PROVEN,    /* first ones, with a token */
+	MT_DEFERRED_STRANGERS, /* first ones, without */
+	MT_DEFERRED_CLASSES
+};
+
 struct mt_deferred {
+	struct mt_cid_owner owner; /* of a first one's id: what comes again meanwhile is not kept */
 	TAILQ_ENTRY(mt_deferred) entry;
+	enum mt_deferred_class class;
 	struct mt_path path;
+	uint64_t since_ns;
 	unsigned ecn;
 	size_t len;
 	uint8_t data[];
 };
 TAILQ_HEAD(mt_deferred_list, mt_deferred);
 
-/* Handshakes cost a hundred times what other packets cost: one of their packets a turn. */
-#define MT_HANDSHAKES_A_TURN 1u
-#define MT_DEFERRED_MAX      4096u
 /* Anybody may send packets of 64 KiB: what waits is bounded by its size too. */
-#define MT_DEFERRED_BYTES (4u * 1024 * 1024)
+struct mt_deferred_queue {
+	struct mt_deferred_list list;
+	size_t count;
+	size_t bytes;
+};
+
+/* About as many as get their turn before they would give up. */
+#define MT_DEFERRED_PROVEN_MAX 1024u
+/* Beside running connections handshakes leave them so many times what they have taken themselves.
+ */
+#define MT_HANDSHAKES_REST 1u
 
 struct mt_endpoint {
 	struct mt_endpoint_config cfg;
@@ -238,11 +255,14 @@ struct mt_endpoint {
 	struct mt_meter {
 		uint64_t tokens;
 		uint64_t filled_ns;
-	} accepts, replies;
-	struct mt_deferred_list deferred;
-	size_t deferred_count;
-	size_t deferred_bytes;
-	unsigned handshakes_left; /* in this turn */
+	} accepts, replies, answers, retries;
+	struct mt_deferred_queue deferred[MT_DEFERRED_CLASSES];
+	uint64_t rest_until_ns; /* no handshake is looked at before */
+	uint64_t begun_ns;      /* when a client that waited last got its turn */
+	uint64_t busy_ns;       /* when an established connection last had a packet */
+	unsigned begun_in_a_row;
+	bool strangers_turn;
+	bool is_handshaking; /* what is looked at has had its turn */
 	bool draining;
 	bool flushing_blocked;
 	bool is_short; /* of memory: streams get no room */
@@ -341,14 +361,22 @@ void mt_endpoint_relieve(struct mt_endpoint *ep);
 /* The handshake is over, one way or the other. */
 void mt_conn_leave_opening(struct mt_conn *c);
 
-/* defer.c: whether the packet, of a handshake, may be looked at now; otherwise it is kept for a
- * later turn, or dropped when too many wait. Deferred packets come back through
- * mt_endpoint_receive_one.
+/* defer.c: keeps a packet of a handshake for its turn, or drops it when too many wait; then it
+ * comes back through mt_endpoint_receive_one. False: this is its turn. `dcid`, of a first packet,
+ * is looked out for meanwhile.
  */
-bool mt_endpoint_may_handshake(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
-	const uint8_t *data, size_t len);
-void mt_endpoint_run_deferred(struct mt_endpoint *ep);
+bool mt_endpoint_defer(struct mt_endpoint *ep, enum mt_deferred_class class,
+	const struct mt_path *path, const ngtcp2_cid *dcid, unsigned ecn, const uint8_t *data,
+	size_t len) MT_MUST_CHECK;
+void mt_endpoint_init_deferred(struct mt_endpoint *ep);
 void mt_endpoint_drop_deferred(struct mt_endpoint *ep);
+/* Clients that wait for a handshake to begin. */
+size_t mt_endpoint_waiting(const struct mt_endpoint *ep);
+/* When the next one has its turn; UINT64_MAX: none waits. */
+uint64_t mt_endpoint_deferred_expiry(const struct mt_endpoint *ep);
+/* accept.c: tells a client that has waited for too long. */
+void mt_endpoint_refuse_waiting(
+	struct mt_endpoint *ep, const struct mt_path *path, const uint8_t *data, size_t len);
 
 /* calm.c: whether the answer to a packet, that `c` has just received, can wait for those of others.
  */

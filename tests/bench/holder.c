@@ -33,17 +33,20 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SECOND_NS     1000000000ull
-#define MS_NS         1000000ull
-#define REASONS_MAX   8
-#define STARTS_A_TURN 50u   /* so that those who came before are served between */
-#define CONNECTING_S  45u   /* between keep-alives until all are there */
-#define HOLD_MIN      1000u /* fewer tell nothing about keep-alives */
+#define SECOND_NS         1000000000ull
+#define MS_NS             1000000ull
+#define REASONS_MAX       8
+#define STARTS_A_TURN     50u   /* so that those who came before are served between */
+#define CONNECTING_S      45u   /* between keep-alives until all are there */
+#define HOLD_MIN          1000u /* fewer tell nothing about keep-alives */
+#define BACKOFF_NS        (2 * SECOND_NS)
+#define BACKOFF_DOUBLINGS 2u
 
 struct held {
 	struct holder *holder;
 	struct mt_conn *conn;
 	uint64_t again_ns; /* refused: when to try again */
+	unsigned tries;
 	bool up;
 	bool carried;
 };
@@ -164,6 +167,14 @@ static void on_established(void *user, struct mt_conn *conn)
 	start_more(h);
 }
 
+/* Doubling, and between half of it and all of it by chance, as clients of a full server wait. */
+static uint64_t backoff_ns(unsigned tries)
+{
+	uint64_t wait = BACKOFF_NS << (tries < BACKOFF_DOUBLINGS ? tries : BACKOFF_DOUBLINGS);
+
+	return wait / 2 + wait / 2 * ((unsigned)rand() % 1024) / 1024;
+}
+
 static void on_end(void *user, struct mt_conn *conn, const struct mt_conn_end *end)
 {
 	struct holder *h = user;
@@ -185,7 +196,7 @@ static void on_end(void *user, struct mt_conn *conn, const struct mt_conn_end *e
 	}
 	if (!h->leaving) {
 		note_refusal(h, end->reason[0] != '\0' ? end->reason : mt_strerror(end->err));
-		c->again_ns = mt_driver_now_ns(h->side.driver) + SECOND_NS;
+		c->again_ns = mt_driver_now_ns(h->side.driver) + backoff_ns(c->tries++);
 	}
 }
 

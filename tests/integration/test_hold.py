@@ -57,3 +57,36 @@ def check(server, steps, full):
                     f"{hold.resident_kib(server.process.pid)} KiB when all have gone")
     print(f"      {hold.resident_kib(server.process.pid)} KiB after {time.monotonic() - begun:.0f} s,"
           f" {most:.0f} KiB allowed, {start} KiB at the start")
+
+
+@harness.alone
+def test_storm_and_walks():
+    """Fifteen hundred clients at once all get in; lists give what is wanted of them; and one, those of
+    a client and all of them are ended, in pieces."""
+    count = 200 if SANITIZE else 1500
+    settings = {"quic.idle_timeout_secs": "300", "server.workers": "2"}
+    with Server(settings) as server, targets.TcpTarget(targets.echo) as target:
+        client = server.client()
+        holder = hold.Holder(
+            server, server.enrol("holder"), hold.address(target), "--count", str(count), "--at-once",
+            str(count), "--settle", "0", "--probe", "0", "--hold", "0", "--wait",
+            "--limit", str(120 * harness.SLOW), quiet=True)
+        try:
+            assert holder.until("wait"), "the holder ended early"
+            assert holder.steps[-2]["connections"] == count, holder.steps
+            some = server.json("connections", "--limit", "20")
+            assert len(some["connections"]) == 20 and some["total"] == count + 1, some
+            first = server.json("connections", "--sort", "connected_at", "--limit", "1")
+            newest = max(c["connected_at"] for c in server.connections())
+            assert [c["connected_at"] for c in first["connections"]] == [newest], first
+            named = server.json("connections", "--client", "client0", "--limit", "5")["connections"]
+            assert [c["client"] for c in named] == ["client0"], named
+        finally:
+            holder.kill()
+        one = next(c["id"] for c in server.connections() if c["client"] == "holder")
+        server.ctl("kick", one, "--yes")
+        wait_until(lambda: one not in (c["id"] for c in server.connections()), what="its end")
+        answer = server.json("client", "kick", "holder", "--yes")
+        assert answer["connections"] == count - 1, answer
+        wait_until(lambda: len(server.connections()) == 1, what="the end of all but one")
+        assert client.process.alive()

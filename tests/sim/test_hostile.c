@@ -110,6 +110,8 @@ struct catcher {
 	size_t len;
 };
 
+static struct catcher catcher; /* with the last one */
+
 static uint8_t *catch_reserve(void *user)
 {
 	return ((struct catcher *)user)->buf;
@@ -124,7 +126,6 @@ static void catch_commit(
 
 static void inject_initials(struct echo *e, unsigned count)
 {
-	static struct catcher catcher;
 	struct mt_quic_counters counters = {0};
 	struct mt_mem *mem = mt_mem_new();
 	struct mt_endpoint_config cfg = {
@@ -177,14 +178,114 @@ static void test_handshakes_take_turns(void **state)
 	assert_int_equal(mt_counter_get(&e.sim.server.counters.handshake_packets_dropped), 0);
 	assert_false(mt_endpoint_is_deferring(ep));
 	inject_initials(&e, 60);
-	assert_int_equal(mt_endpoint_count(ep), 52);
+	assert_int_equal(mt_endpoint_count(ep), 51);
 	assert_true(mt_endpoint_is_deferring(ep));
 	assert_true(mt_endpoint_expiry(ep) <= e.sim.now_ns);
-	for (unsigned i = 0; i < 59; i++) {
+	for (unsigned i = 0; i < 60; i++) {
 		mt_endpoint_expire(ep, e.sim.now_ns);
-		assert_int_equal(mt_endpoint_count(ep), 53 + i);
+		assert_int_equal(mt_endpoint_count(ep), 52 + i);
 	}
 	assert_false(mt_endpoint_is_deferring(ep));
+	echo_deinit(&e);
+}
+
+/* Beside running connections handshakes leave as much time as they have taken; and without them,
+ * none.
+ */
+static void test_handshakes_rest(void **state)
+{
+	struct mt_endpoint *ep;
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 11);
+	echo_connect(&e);
+	ep = e.sim.server.ep;
+	(void)sim_run(&e.sim, NULL, NULL, SIM_S);
+	inject_initials(&e, 3);
+	mt_endpoint_rest(ep, SIM_MS, e.sim.now_ns);
+	assert_true(mt_endpoint_run_deferred(ep)); /* nobody has been served for a second */
+	mt_endpoint_note_traffic(ep);
+	mt_endpoint_rest(ep, SIM_MS, e.sim.now_ns);
+	assert_false(mt_endpoint_run_deferred(ep));
+	assert_true(mt_endpoint_expiry(ep) <= e.sim.now_ns + SIM_MS);
+	mt_endpoint_expire(ep, e.sim.now_ns + SIM_MS - 1);
+	assert_int_equal(mt_endpoint_count(ep), 2);
+	mt_endpoint_expire(ep, e.sim.now_ns + SIM_MS);
+	assert_int_equal(mt_endpoint_count(ep), 3);
+	echo_deinit(&e);
+}
+
+/* A handshake that has begun goes before those that have not; what a client sends again while it
+ * waits is not kept twice; and who has waited for too long is told so.
+ */
+static void test_waiting_for_a_handshake(void **state)
+{
+	uint8_t packet[100] = {0x40};
+	struct mt_addr from = stranger(19);
+	const struct mt_cid *id;
+	struct mt_endpoint *ep;
+	uint64_t out;
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 12);
+	ep = e.sim.server.ep;
+	inject_initials(&e, 1);
+	mt_endpoint_expire(ep, e.sim.now_ns);
+	assert_int_equal(mt_endpoint_count(ep), 1);
+	inject_initials(&e, 20);
+	sim_inject(&e.sim.server, &from, catcher.buf, catcher.len);
+	assert_int_equal(mt_endpoint_waiting(ep), 20);
+	for (id = TAILQ_FIRST(&ep->opening)->owner.ids; id->len != MT_CID_LEN;
+		id = id->next_of_owner) {
+	}
+	memcpy(packet + 1, id->data, MT_CID_LEN);
+	sim_inject(&e.sim.server, &from, packet, sizeof(packet));
+	assert_int_equal(ep->deferred[MT_DEFERRED_BEGUN].count, 1);
+	mt_endpoint_expire(ep, e.sim.now_ns);
+	assert_int_equal(ep->deferred[MT_DEFERRED_BEGUN].count, 0);
+	assert_int_equal(mt_endpoint_waiting(ep), 20);
+	e.sim.now_ns += 4 * SIM_S;
+	out = e.sim.server.bytes_out;
+	mt_endpoint_expire(ep, e.sim.now_ns);
+	assert_int_equal(mt_endpoint_waiting(ep), 19);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.refused_half_open), 1);
+	assert_true(e.sim.server.bytes_out > out);
+	assert_int_equal(mt_endpoint_count(ep), 1);
+	echo_deinit(&e);
+}
+
+static void count_refused(
+	void *user, const struct mt_addr *remote, const char *why, const uint8_t *fingerprint)
+{
+	(void)remote, (void)why, (void)fingerprint;
+	++*(unsigned *)user;
+}
+
+/* With as many under way as may be, whoever has a token waits for its turn. */
+static void test_begins_are_paced(void **state)
+{
+	struct mt_endpoint *ep;
+	unsigned refused = 0;
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 13);
+	ep = e.sim.server.ep;
+	ep->cfg.events.on_refused = count_refused;
+	ep->cfg.events.user = &refused;
+	ep->half_open = MT_HALF_OPEN_MAX;
+	e.conn = sim_connect(&e.sim);
+	(void)sim_run(&e.sim, NULL, NULL, SIM_S);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.retries), 1);
+	assert_int_equal(ep->deferred[MT_DEFERRED_PROVEN].count, 1);
+	assert_int_equal(mt_endpoint_count(ep), 0);
+	assert_int_equal(refused, 0);
+	ep->half_open = 0;
+	(void)sim_run(&e.sim, NULL, NULL, SIM_S);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.connections_total), 1);
+	assert_int_equal(refused, 0);
 	echo_deinit(&e);
 }
 
@@ -205,6 +306,7 @@ static void test_large_packets_of_a_handshake(void **state)
 	ep = e.sim.server.ep;
 	dropped = &e.sim.server.counters.handshake_packets_dropped;
 	inject_initials(&e, 1);
+	mt_endpoint_expire(ep, e.sim.now_ns);
 	half_open = TAILQ_FIRST(&ep->opening);
 	for (id = half_open->owner.ids; id->len != MT_CID_LEN; id = id->next_of_owner) {
 	}
@@ -218,7 +320,7 @@ static void test_large_packets_of_a_handshake(void **state)
 	}
 	assert_true(mt_counter_get(dropped) > 3000);
 	(void)sim_run(&e.sim, NULL, NULL, 10 * SIM_S);
-	assert_int_equal(ep->deferred_bytes, 0);
+	assert_false(mt_endpoint_is_deferring(ep));
 	echo_connect(&e); /* nobody else is shut out */
 	echo_deinit(&e);
 }
@@ -232,7 +334,10 @@ static void test_initial_flood(void **state)
 	(void)state;
 	echo_init(&e, 4);
 	inject_initials(&e, 300);
-	assert_int_equal(mt_endpoint_count(e.sim.server.ep) + e.sim.server.ep->deferred_count,
+	while (mt_endpoint_is_deferring(e.sim.server.ep)) {
+		mt_endpoint_expire(e.sim.server.ep, e.sim.now_ns);
+	}
+	assert_int_equal(mt_endpoint_count(e.sim.server.ep) + mt_endpoint_waiting(e.sim.server.ep),
 		MT_HALF_OPEN_RETRY);
 	assert_true(mt_counter_get(&e.sim.server.counters.retries) > 0);
 	assert_true(e.sim.server.bytes_out <= 3 * e.sim.server.bytes_in);
@@ -357,6 +462,9 @@ int main(void)
 		cmocka_unit_test(test_unknown_version_with_long_ids),
 		cmocka_unit_test(test_reset_is_shorter_than_its_trigger),
 		cmocka_unit_test(test_handshakes_take_turns),
+		cmocka_unit_test(test_handshakes_rest),
+		cmocka_unit_test(test_waiting_for_a_handshake),
+		cmocka_unit_test(test_begins_are_paced),
 		cmocka_unit_test(test_large_packets_of_a_handshake),
 		cmocka_unit_test(test_initial_flood),
 		cmocka_unit_test(test_full_server_refuses),
