@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-static void gather_row(const struct mt_connection_row *row, void *user)
+static bool gather_row(const struct mt_connection_row *row, void *user)
 {
 	struct mt_rows *r = user;
 
@@ -20,9 +20,11 @@ static void gather_row(const struct mt_connection_row *row, void *user)
 	if (!r->failed) {
 		r->rows[r->count++] = *row;
 	}
+	return !r->failed && (r->limit == 0 || r->count < r->limit);
 }
 
 bool mt_gather_some(struct mt_worker *w, struct mt_rows *out)
 {
-	return mt_worker_some_connections(w, &out->walk, gather_row, out);
+	out->total = mt_worker_connections(w);
+	return mt_worker_some_connections(w, &out->walk, out->client, gather_row, out);
 }

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -338,22 +339,37 @@ void mt_appliance_stop(struct mt_appliance *a)
 	a->store = NULL;
 }
 
-static void drain_worker(struct mt_worker *w, unsigned index, void *user)
+struct drain {
+	struct mt_walk of[MT_WORKERS_MAX];
+};
+
+static bool drain_worker(struct mt_worker *w, unsigned index, void *user)
 {
-	(void)index;
-	(void)user;
-	mt_worker_drain(w);
+	struct drain *d = user;
+
+	return mt_worker_drain_some(w, &d->of[index]);
 }
 
 static void drain_told(void *user, bool cancelled)
 {
-	(void)user; /* the workers report by themselves when they are done */
-	(void)cancelled;
+	(void)cancelled; /* the workers report by themselves when they are done */
+	free(user);
+}
+
+static int tell_workers(struct mt_appliance *a)
+{
+	static const struct mt_round_ops ops = {.work_some = drain_worker, .done = drain_told};
+	struct drain *d = calloc(1, sizeof(*d));
+	int rv = d != NULL ? mt_appliance_ask(a, -1, &ops, d) : -ENOMEM;
+
+	if (rv != 0) {
+		free(d);
+	}
+	return rv;
 }
 
 void mt_appliance_drain(struct mt_appliance *a, void (*on_drained)(void *user), void *user)
 {
-	static const struct mt_round_ops ops = {.work = drain_worker, .done = drain_told};
 	bool first = a->facts.state != MT_STATE_DRAINING && a->facts.state != MT_STATE_DRAINED;
 	bool empty = a->worker_count == 0 || a->facts.state == MT_STATE_DRAINED;
 	int rv;
@@ -366,7 +382,7 @@ void mt_appliance_drain(struct mt_appliance *a, void (*on_drained)(void *user), 
 		a->facts.state = MT_STATE_DRAINING;
 		mt_log(MT_LOG_INFO, "draining");
 		mt_events_add(&a->events, "draining", json_object());
-		rv = mt_appliance_ask(a, -1, &ops, NULL);
+		rv = tell_workers(a);
 		if (rv != 0) {
 			mt_log(MT_LOG_ERROR, "drain_failed", MT_LOG_TEXT("error", mt_strerror(rv)));
 			empty = true; /* nobody will report */

@@ -157,13 +157,14 @@ struct kick {
 	struct mt_reply *reply;
 	char name[MT_NAME_MAX + 1];
 	unsigned count[MT_WORKERS_MAX];
+	struct mt_walk walks[MT_WORKERS_MAX];
 };
 
-static void kick_on(struct mt_worker *w, unsigned index, void *user)
+static bool kick_on(struct mt_worker *w, unsigned index, void *user)
 {
 	struct kick *k = user;
 
-	k->count[index] = mt_worker_kick_client(w, k->name);
+	return mt_worker_kick_client_some(w, &k->walks[index], k->name, &k->count[index]);
 }
 
 static void kicked(void *user, bool cancelled)
@@ -185,7 +186,7 @@ static void kicked(void *user, bool cancelled)
 
 void mt_verb_client_kick(struct mt_appliance *a, json_t *args, struct mt_reply *reply)
 {
-	static const struct mt_round_ops ops = {.work = kick_on, .done = kicked};
+	static const struct mt_round_ops ops = {.work_some = kick_on, .done = kicked};
 	const char *name = json_string_value(json_object_get(args, "name"));
 	struct mt_store_client client;
 	struct kick *k;

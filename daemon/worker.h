@@ -22,7 +22,8 @@ struct mt_session;
 
 /* A way past all connections of a worker, in pieces of MT_WALK_SOME. Start with zeros; the worker
  * knows it from its first piece to its last. Those that come meanwhile are not met. */
-#define MT_WALK_SOME 500
+#define MT_WALK_SOME   500
+#define MT_WALK_CLOSES 100 /* of them, when they are ended */
 struct mt_walk {
 	LIST_ENTRY(mt_walk) link;
 	struct mt_session *next;
@@ -81,9 +82,9 @@ struct mt_recheck_walk {
 void mt_worker_set_snapshot(
 	struct mt_worker *w, struct mt_snapshot *snapshot, struct mt_recheck_walk *out);
 bool mt_worker_recheck_some(struct mt_worker *w, struct mt_recheck_walk *walk);
-/* Tells every client, refuses new connections and tunnels; on_drained when the last tunnel has
- * ended. */
-void mt_worker_drain(struct mt_worker *w);
+/* Refuses new connections and tunnels, and tells every client, some each time; whether there are
+ * more. on_drained when the last tunnel has ended. */
+bool mt_worker_drain_some(struct mt_worker *w, struct mt_walk *walk);
 
 struct mt_connection_row {
 	char id[24];                  /* "WORKER-SERIAL" */
@@ -100,14 +101,19 @@ struct mt_connection_row {
 	unsigned streams;
 	unsigned udp_flows;
 };
-/* Calls `fn` for the next established connections; whether there are more. */
-bool mt_worker_some_connections(struct mt_worker *w, struct mt_walk *walk,
-	void (*fn)(const struct mt_connection_row *row, void *user), void *user);
-/* Ends one connection with MT_APP_KICKED; MT_E_NOT_FOUND. `serial` is the number behind the dash.
+/* Calls `fn` for the next established connections, of one client or (NULL) of all, until it returns
+ * false; whether there are more. */
+bool mt_worker_some_connections(struct mt_worker *w, struct mt_walk *walk, const char *client,
+	bool (*fn)(const struct mt_connection_row *row, void *user), void *user);
+/* How many there are. */
+unsigned mt_worker_connections(const struct mt_worker *w);
+/* Ends one connection with MT_APP_KICKED, and sets `*result` to 0 when it is found. `serial` is the
+ * number behind the dash. Whether there is more to look at.
  */
-int mt_worker_kick(struct mt_worker *w, uint64_t serial) MT_MUST_CHECK;
-/* The same for all connections of a client, by its name; returns how many. */
-unsigned mt_worker_kick_client(struct mt_worker *w, const char *name);
+bool mt_worker_kick_some(struct mt_worker *w, struct mt_walk *walk, uint64_t serial, int *result);
+/* The same for all connections of a client, by its name; adds up how many. */
+bool mt_worker_kick_client_some(
+	struct mt_worker *w, struct mt_walk *walk, const char *name, unsigned *count);
 unsigned mt_worker_index(const struct mt_worker *w);
 
 /* Takes this worker's socket of a new listener and starts reading. On failure the caller keeps it.

@@ -42,13 +42,17 @@ static struct mt_session *walk_on(struct mt_worker *w, struct mt_walk *walk)
 	return s;
 }
 
+/* Ends the walk. */
+static bool leave(struct mt_walk *walk)
+{
+	LIST_REMOVE(walk, link);
+	return false;
+}
+
 /* Whether there is more; else the walk is over. */
 static bool has_more(struct mt_walk *walk)
 {
-	if (walk->next == NULL) {
-		LIST_REMOVE(walk, link);
-	}
-	return walk->next != NULL;
+	return walk->next != NULL || leave(walk);
 }
 
 void mt_worker_set_snapshot(
@@ -68,73 +72,87 @@ void mt_worker_set_snapshot(
 
 bool mt_worker_recheck_some(struct mt_worker *w, struct mt_recheck_walk *walk)
 {
+	unsigned closes = 0;
 	struct mt_session *s;
 
-	for (unsigned i = 0; i < MT_WALK_SOME && (s = walk_on(w, &walk->walk)) != NULL; i++) {
+	for (unsigned i = 0; i < MT_WALK_SOME && closes < MT_WALK_CLOSES &&
+			     (s = walk_on(w, &walk->walk)) != NULL;
+		i++) {
 		mt_session_recheck(s, (enum mt_recheck)walk->how);
+		closes += s->closing;
 	}
 	return has_more(&walk->walk);
 }
 
-void mt_worker_drain(struct mt_worker *w)
+bool mt_worker_drain_some(struct mt_worker *w, struct mt_walk *walk)
 {
 	struct mt_session *s;
+	bool more;
 
-	if (w->env.draining) {
-		return;
-	}
 	w->env.draining = true;
 	mt_endpoint_set_draining(mt_worker_endpoint(w), true);
 	mt_tls_front_set_draining(w->tls);
-	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
+	for (unsigned i = 0; i < MT_WALK_CLOSES && (s = walk_on(w, walk)) != NULL; i++) {
 		mt_session_notify(s, MT_NOTICE_DRAINING, MT_SESSION_DRAINING_TEXT);
 	}
-	if (w->env.tunnels_open == 0) {
+	more = has_more(walk);
+	if (!more && w->env.tunnels_open == 0) {
 		w->env.on_idle(w->env.user);
 	}
+	return more;
 }
 
-bool mt_worker_some_connections(struct mt_worker *w, struct mt_walk *walk,
-	void (*fn)(const struct mt_connection_row *row, void *user), void *user)
+unsigned mt_worker_connections(const struct mt_worker *w)
+{
+	return w->env.session_count;
+}
+
+bool mt_worker_some_connections(struct mt_worker *w, struct mt_walk *walk, const char *client,
+	bool (*fn)(const struct mt_connection_row *row, void *user), void *user)
 {
 	struct mt_connection_row row;
 	struct mt_session *s;
+	bool wanted = true;
+
+	for (unsigned i = 0; i < MT_WALK_SOME && wanted && (s = walk_on(w, walk)) != NULL; i++) {
+		if (client == NULL || strcmp(s->client, client) == 0) {
+			mt_session_get_row(s, &row, w->index);
+			wanted = fn(&row, user);
+		}
+	}
+	return wanted ? has_more(walk) : leave(walk);
+}
+
+bool mt_worker_kick_some(struct mt_worker *w, struct mt_walk *walk, uint64_t serial, int *result)
+{
+	struct mt_session *s;
 
 	for (unsigned i = 0; i < MT_WALK_SOME && (s = walk_on(w, walk)) != NULL; i++) {
-		mt_session_get_row(s, &row, w->index);
-		fn(&row, user);
+		if (mt_session_serial(s) == serial) {
+			mt_session_close(s, MT_APP_KICKED, mt_app_code_text(MT_APP_KICKED));
+			*result = 0;
+			return leave(walk);
+		}
 	}
 	return has_more(walk);
 }
 
-int mt_worker_kick(struct mt_worker *w, uint64_t serial)
+bool mt_worker_kick_client_some(
+	struct mt_worker *w, struct mt_walk *walk, const char *name, unsigned *count)
 {
-	struct mt_conn *c = mt_endpoint_find(mt_worker_endpoint(w), serial);
-	struct mt_session *s = c != NULL ? mt_conn_user(c) : LIST_FIRST(&w->sessions);
+	unsigned closes = 0;
+	struct mt_session *s;
 
-	while (c == NULL && s != NULL && (s->conn != NULL || s->serial != serial)) {
-		s = LIST_NEXT(s, of_worker);
-	}
-	if (s == NULL) {
-		return MT_E_NOT_FOUND;
-	}
-	mt_session_close(s, MT_APP_KICKED, mt_app_code_text(MT_APP_KICKED));
-	return 0;
-}
-
-unsigned mt_worker_kick_client(struct mt_worker *w, const char *name)
-{
-	struct mt_session *next;
-	unsigned count = 0;
-
-	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
-		next = LIST_NEXT(s, of_worker);
+	for (unsigned i = 0;
+		i < MT_WALK_SOME && closes < MT_WALK_CLOSES && (s = walk_on(w, walk)) != NULL;
+		i++) {
 		if (!s->closing && strcmp(s->client, name) == 0) {
 			mt_session_close(s, MT_APP_KICKED, mt_app_code_text(MT_APP_KICKED));
-			count++;
+			closes++;
 		}
 	}
-	return count;
+	*count += closes;
+	return has_more(walk);
 }
 
 static void observe_memory(struct mt_worker *w)
@@ -198,38 +216,60 @@ static void on_last_turn(struct mt_deadline *deadline)
 	uv_stop(&w->loop);
 }
 
-static void on_farewells_over(struct mt_deadline *deadline)
+/* So many in each turn of the loop: what closes them leaves between. */
+static void close_some(struct mt_message_node *node, void *receiver)
 {
-	struct mt_worker *w =
-		(struct mt_worker *)((char *)deadline - offsetof(struct mt_worker, stop_due));
+	struct mt_worker *w = receiver;
 	struct mt_session *s;
 
-	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
+	for (unsigned i = 0; i < MT_WALK_CLOSES && (s = walk_on(w, &w->stop_walk)) != NULL; i++) {
 		mt_session_close_now(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
+	}
+	if (has_more(&w->stop_walk)) {
+		mt_worker_post(w, node);
+		return;
 	}
 	w->stop_due.on_due = on_last_turn;
 	mt_deadline_set(&w->env.deadlines, &w->stop_due, STOP_TURN_MS);
 }
 
-void mt_worker_begin_stop(struct mt_worker *w)
+static void on_farewells_over(struct mt_deadline *deadline)
 {
-	bool farewells = false;
+	struct mt_worker *w =
+		(struct mt_worker *)((char *)deadline - offsetof(struct mt_worker, stop_due));
+
+	w->stop_walk = (struct mt_walk){.is_begun = false};
+	w->stop.run = close_some;
+	close_some(&w->stop, w);
+}
+
+static void say_farewell_to_some(struct mt_message_node *node, void *receiver)
+{
+	struct mt_worker *w = receiver;
 	struct mt_session *s;
 
+	for (unsigned i = 0; i < MT_WALK_CLOSES && (s = walk_on(w, &w->stop_walk)) != NULL; i++) {
+		w->farewells = w->farewells || mt_session_has_channel(s);
+		mt_session_close(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
+	}
+	if (has_more(&w->stop_walk)) {
+		mt_worker_post(w, node);
+	} else if (LIST_EMPTY(&w->sessions)) {
+		uv_stop(&w->loop);
+	} else {
+		w->stop_due.on_due = on_farewells_over;
+		mt_deadline_set(&w->env.deadlines, &w->stop_due,
+			w->farewells ? MT_SESSION_FAREWELL_MS : STOP_TURN_MS);
+	}
+}
+
+void mt_worker_begin_stop(struct mt_worker *w)
+{
 	w->stopping = true;
 	mt_endpoint_set_draining(mt_worker_endpoint(w), true);
 	mt_tls_front_set_draining(w->tls);
-	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
-		farewells = farewells || mt_session_has_channel(s);
-		mt_session_close(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
-	}
-	if (LIST_EMPTY(&w->sessions)) {
-		uv_stop(&w->loop);
-		return;
-	}
-	w->stop_due.on_due = on_farewells_over;
-	mt_deadline_set(
-		&w->env.deadlines, &w->stop_due, farewells ? MT_SESSION_FAREWELL_MS : STOP_TURN_MS);
+	w->stop.run = say_farewell_to_some;
+	say_farewell_to_some(&w->stop, w);
 }
 
 void mt_worker_sockets_health(struct mt_worker *w, uint64_t *messages, uint64_t *gso_fallbacks)

@@ -38,10 +38,12 @@ struct mt_worker {
 	unsigned refused_told;   /* in this second */
 	unsigned refused_untold;
 	struct mt_message_node stop;
+	struct mt_walk stop_walk;
 	struct mt_deadline stop_due;
 	bool has_thread;
 	bool stopping;
-	bool drained; /* said so already */
+	bool farewells; /* somebody has been told that we stop, by a channel */
+	bool drained;   /* said so already */
 };
 
 static inline struct mt_endpoint *mt_worker_endpoint(struct mt_worker *w)
