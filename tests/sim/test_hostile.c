@@ -256,36 +256,26 @@ static void test_waiting_for_a_handshake(void **state)
 	echo_deinit(&e);
 }
 
-static void count_refused(
-	void *user, const struct mt_addr *remote, const char *why, const uint8_t *fingerprint)
-{
-	(void)remote, (void)why, (void)fingerprint;
-	++*(unsigned *)user;
-}
-
 /* With as many under way as may be, whoever has a token waits for its turn. */
 static void test_begins_are_paced(void **state)
 {
 	struct mt_endpoint *ep;
-	unsigned refused = 0;
 	struct echo e;
 
 	(void)state;
 	echo_init(&e, 13);
 	ep = e.sim.server.ep;
-	ep->cfg.events.on_refused = count_refused;
-	ep->cfg.events.user = &refused;
 	ep->half_open = MT_HALF_OPEN_MAX;
 	e.conn = sim_connect(&e.sim);
 	(void)sim_run(&e.sim, NULL, NULL, SIM_S);
 	assert_int_equal(mt_counter_get(&e.sim.server.counters.retries), 1);
 	assert_int_equal(ep->deferred[MT_DEFERRED_PROVEN].count, 1);
 	assert_int_equal(mt_endpoint_count(ep), 0);
-	assert_int_equal(refused, 0);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.connections_refused), 0);
 	ep->half_open = 0;
 	(void)sim_run(&e.sim, NULL, NULL, SIM_S);
 	assert_int_equal(mt_counter_get(&e.sim.server.counters.connections_total), 1);
-	assert_int_equal(refused, 0);
+	assert_int_equal(mt_counter_get(&e.sim.server.counters.connections_refused), 0);
 	echo_deinit(&e);
 }
 
