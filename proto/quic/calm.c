@@ -85,7 +85,8 @@ uint64_t mt_endpoint_answer_expiry(const struct mt_endpoint *ep)
 
 uint64_t mt_endpoint_patience(const struct mt_endpoint *ep)
 {
-	bool calm = ep->is_crowded && ep->stream_count == 0 && ep->half_open == 0 &&
+	bool crowded = ep->is_crowded && ep->now_ns - ep->calm_window_ns < 2 * WINDOW_NS;
+	bool calm = crowded && ep->stream_count == 0 && ep->half_open == 0 &&
 		    ep->now_ns - ep->stirred_ns > STIRRED_NS;
 
 	return calm ? PATIENCE_NS : 0;

@@ -163,6 +163,13 @@ static void test_patience(void **state)
 	nudge_for(&e, SIM_S / 2, SIM_MS / 2);
 	assert_in_range(mt_endpoint_patience(ep), SIM_MS, 5 * SIM_MS);
 
+	/* With nobody left who sends, nobody looks whether something came. */
+	(void)sim_run(&e.sim, NULL, NULL, 5 * SIM_S);
+	mt_endpoint_expire(e.sim.server.ep, e.sim.now_ns);
+	assert_int_equal(mt_endpoint_patience(ep), 0);
+	nudge_for(&e, SIM_S / 2, SIM_MS / 2);
+	assert_in_range(mt_endpoint_patience(ep), SIM_MS, 5 * SIM_MS);
+
 	e.server_holds = true;
 	echo_start(&e, 1000);
 	nudge_for(&e, SIM_S / 2, SIM_MS / 2);
