@@ -14,7 +14,7 @@
 #define REPETITION_MIN 1000u
 /* A short path, see tx_max: 20 Gbit/s are the fastest that it is thought to be. */
 #define SHORT_PATH_NS        10000000u
-#define SHORT_PATH_BYTES     524288u
+#define SHORT_PATH_BYTES     262144u
 #define FASTEST_BYTES_PER_US 2500u
 #define COARSE_NS            1000000u
 #define GATHER_NS            8000000u
