@@ -6,6 +6,7 @@ Prints a line for each figure, and writes them to OUT/hold.json and OUT/hold.csv
     make bench-hold [HOLD=1,100,10000,100000]
 """
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -21,6 +22,8 @@ os.environ.setdefault("MYTUNNEL_BUILD", "build")
 import targets  # noqa: E402
 from harness import Server, program, raise_file_limit  # noqa: E402
 
+LATER_S = 30  # for memory to go back when all have gone
+
 COLUMNS = ["step", "connections", "seconds", "server_rss_kib", "rss_per_connection_bytes",
            "server_cpu_s", "cpu_us_per_keep_alive", "tunnels", "per_second", "p50_ms", "p99_ms",
            "server_cpu_us", "refused"]
@@ -29,13 +32,13 @@ COLUMNS = ["step", "connections", "seconds", "server_rss_kib", "rss_per_connecti
 class Holder:
     """The program that holds; `steps` fills while it runs."""
 
-    def __init__(self, server, profile, target, *options, quiet=False, nice=0, steps=None):
+    def __init__(self, server, profile, target, *options, quiet=False, idle=False, steps=None):
         self.steps = [] if steps is None else steps
         self.process = subprocess.Popen(
             [program("bench/holder"), "--pid", str(server.process.pid), "--target", target, *options,
              profile], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if quiet else None,
-            preexec_fn=(lambda: os.nice(nice)) if nice else None)
+            preexec_fn=idle_priority if idle else None)
 
     def until(self, step):
         """Reads on to the next such step and returns it; None at the end."""
@@ -62,6 +65,11 @@ class Holder:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)
+
+
+def idle_priority():
+    """For what would run on other machines: it gets what nobody else wants of the processor."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def address(target):
@@ -99,6 +107,18 @@ def looking(server):
             "set_ms": timed(server.ctl, "set", "logging.level", "info")}
 
 
+def given_back(server, report):
+    """What the daemon gives back by and by, until no more is asked of it; at most LATER_S."""
+    start = of(report, "start")[0]["server_rss_kib"]
+    most = max(s.get("server_rss_kib", 0) for s in report)
+    begun = time.monotonic()
+    while resident_kib(server.process.pid) > start + (most - start) / 10 and \
+            time.monotonic() - begun < LATER_S:
+        time.sleep(0.1)
+    return {"step": "later", "connections": 1, "seconds": round(time.monotonic() - begun, 1),
+            "server_rss_kib": resident_kib(server.process.pid)}
+
+
 def hold(counts, options, report):
     last = max(counts)
     settings = {"quic.idle_timeout_secs": "120", "logging.level": "warn",
@@ -118,34 +138,100 @@ def hold(counts, options, report):
             report.append(full)
         finally:
             holder.kill()
-        time.sleep(15)  # what the daemon gives back by and by
-        report.append({"step": "later", "connections": 1,
-                       "server_rss_kib": resident_kib(server.process.pid)})
+        report.append(given_back(server, report))
+
+
+def probe(server, target, name):
+    """Tunnels one after the other for five seconds, on a connection of their own."""
+    steps = Holder(server, server.enrol(name), address(target), "--count", "0", "--probe", "5",
+                   "--settle", "0", quiet=True).finish()
+    return of(steps, "probe")[0]
+
+
+@contextlib.contextmanager
+def spinners():
+    """As busy as the clients of a storm, by the same priority, and nothing to do with the server."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=idle_priority)
+               for _ in range(os.cpu_count())]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait(10)
 
 
 def storm(count, report):
-    """So many clients at once beside one that makes tunnels. The clients' side has less of the
-    processor, as it would be on other machines."""
+    """So many clients at once beside one that makes tunnels. The clients are other machines in
+    earnest: here they get what nobody else wants of the processor. What that alone costs the tunnels
+    tells a control, beside programs that only use it up."""
     with Server({"logging.level": "warn"}) as server, targets.TcpTarget(targets.echo) as target:
-        calm = Holder(server, server.enrol("calm"), address(target), "--count", "0", "--probe", "5",
-                      "--settle", "0", quiet=True).finish()
+        calm = [probe(server, target, "calm")]
+        with spinners():
+            control = probe(server, target, "control")
+        calm.append(probe(server, target, "calm2"))
         crowd = Holder(server, server.enrol("crowd"), address(target), "--count", str(count), "--at-once",
                        str(count), "--hold", "0", "--probe", "0", "--settle", "0", "--limit", "120",
-                       nice=15)
+                       idle=True)
         try:
             crowd.until("start")
-            beside = Holder(server, server.enrol("beside"), address(target), "--count", "0", "--probe", "5",
-                            "--settle", "0", quiet=True).finish()
+            beside = probe(server, target, "beside")
             done = crowd.until("connect")
             crowd.finish()
         finally:
             crowd.kill()
         metrics = server.metrics()
-    probes = [[s for s in steps if s["step"] == "probe"] for steps in (calm, beside)]
     report.append({"step": "storm", "connections": done["connections"], "seconds": done["seconds"],
                    "refused": done["refused"], "reasons": done["reasons"],
-                   "calm_p99_ms": probes[0][0]["p99_ms"], "p99_ms": probes[1][0]["p99_ms"],
+                   "calm_p99_ms": sum(c["p99_ms"] for c in calm) / 2,
+                   "control_p99_ms": control["p99_ms"], "p99_ms": beside["p99_ms"],
+                   "asked": count,
                    "retries": metrics.get("mytunnel_retries_total")})
+
+
+def of(steps, name):
+    return [s for s in steps if s["step"] == name]
+
+
+def verdicts(report):
+    """What is to be reached, as rows: what, figure, limit, reached."""
+    rows = []
+
+    def row(what, value, limit, unit):
+        rows.append({"what": what, "value": round(value, 3), "limit": round(limit, 3), "unit": unit,
+                     "reached": value <= limit})
+
+    for step in of(report, "connect")[-1:]:
+        row(f"memory of each of {step['connections']:,}", step["rss_per_connection_bytes"] / 1024, 32,
+            "KiB")
+    for step in of(report, "tunnels"):
+        row("the same after a tunnel each", step["rss_per_connection_bytes"] / 1024, 40, "KiB")
+    for step in of(report, "hold")[-1:]:
+        row("a keep-alive, server's CPU", step["cpu_us_per_keep_alive"], 15, "us")
+    probes = of(report, "probe")
+    alone = [s for s in probes if s["connections"] <= 1]  # the first one finds everything cold
+    p99 = min((s["p99_ms"] for s in alone), default=0)
+    cpu = min((s["server_cpu_us"] for s in alone), default=0)
+    for step in (s for s in probes if s["connections"] > 1):
+        beside = f"a new tunnel beside {step['connections']:,}"
+        row(f"{beside}, p99", step["p99_ms"], 1.5 * p99, "ms")
+        row(f"{beside}, server's CPU", step["server_cpu_us"], 1.15 * cpu, "us")
+    for step in of(report, "later"):
+        start = of(report, "start")[0]["server_rss_kib"]
+        most = max(s.get("server_rss_kib", 0) for s in report)
+        row("memory when all have gone", step["server_rss_kib"] / 1024,
+            (start + (most - start) / 10) / 1024, "MiB")
+    for step in of(report, "storm"):
+        row(f"of {step['asked']:,} clients at once not in", step["asked"] - step["connections"], 0, "")
+        row("a new tunnel beside them, p99", step["p99_ms"], 2 * step["calm_p99_ms"], "ms")
+    return rows
+
+
+def print_verdicts(rows):
+    print("\n| to reach | unit | figure | at most | reached |\n| --- | --- | ---: | ---: | --- |")
+    for r in rows:
+        print(f"| {r['what']} | {r['unit']} | {r['value']:,} | {r['limit']:,} | "
+              f"{'yes' if r['reached'] else 'NO'} |")
 
 
 class Report(list):
@@ -164,7 +250,7 @@ class Report(list):
 def write(report, folder):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "hold.json"), "w", encoding="utf-8") as file:
-        json.dump({"schema": 1, "steps": report}, file, indent=1)
+        json.dump({"schema": 1, "steps": report, "verdicts": verdicts(report)}, file, indent=1)
     with open(os.path.join(folder, "hold.csv"), "w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         table.writeheader()
@@ -189,6 +275,7 @@ def main():
              report)
     if args.storm:
         storm(args.storm, report)
+    print_verdicts(verdicts(report))
 
 
 if __name__ == "__main__":
