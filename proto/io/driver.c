@@ -124,6 +124,13 @@ static void commit(void *user, const struct mt_path *path, unsigned ecn, size_t 
 	mt_udp_tx_commit(d->tx, &known, ecn, len, segment);
 }
 
+static void on_ahead(void *user, const uint8_t *data, size_t len)
+{
+	struct mt_driver *d = user;
+
+	mt_endpoint_expect(d->endpoint, data, len);
+}
+
 static void on_message(void *user, const struct mt_path *path, unsigned ecn, const uint8_t *data,
 	size_t len, size_t segment)
 {
@@ -401,6 +408,7 @@ int mt_driver_new(struct mt_driver **out, uv_loop_t *loop, struct mt_endpoint_co
 	if (d->rx == NULL || d->tx == NULL) {
 		goto out;
 	}
+	mt_udp_rx_set_ahead(d->rx, on_ahead, d);
 	config->tx = (struct mt_tx){.reserve = reserve, .commit = commit, .user = d};
 	err = mt_endpoint_new(&d->endpoint, config);
 	if (err != 0) {

@@ -42,6 +42,10 @@ int mt_udp_steer(struct mt_udp_socket *s, uint8_t workers, uint8_t tag) MT_MUST_
 struct mt_udp_rx;
 struct mt_udp_rx *mt_udp_rx_new(void);
 void mt_udp_rx_free(struct mt_udp_rx *rx);
+/* From then on `fn` is called for each message of a batch of several before the first of them is
+ * handed over. */
+void mt_udp_rx_set_ahead(
+	struct mt_udp_rx *rx, void (*fn)(void *user, const uint8_t *data, size_t len), void *user);
 /* Receives one batch and calls `fn` for every message (several packets of `segment` bytes when >
  * 0). Returns the number of messages, 0 when nothing is there, a negative errno. `path->socket` is
  * `s`.

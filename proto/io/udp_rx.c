@@ -22,6 +22,8 @@ struct mt_udp_rx {
 	struct mt_addr remote[RX_MESSAGES];
 	alignas(struct cmsghdr) uint8_t control[RX_MESSAGES][RX_CONTROL];
 	uint8_t *buffers;
+	void (*ahead)(void *user, const uint8_t *data, size_t len);
+	void *ahead_user;
 };
 
 /* What the control messages of one message say. */
@@ -61,6 +63,13 @@ void mt_udp_rx_free(struct mt_udp_rx *rx)
 		free(rx->buffers);
 		free(rx);
 	}
+}
+
+void mt_udp_rx_set_ahead(
+	struct mt_udp_rx *rx, void (*fn)(void *user, const uint8_t *data, size_t len), void *user)
+{
+	rx->ahead = fn;
+	rx->ahead_user = user;
 }
 
 static void read_int(const struct cmsghdr *cmsg, int *out)
@@ -123,6 +132,9 @@ int mt_udp_receive(struct mt_udp_rx *rx, struct mt_udp_socket *s,
 	} while (n < 0 && errno == EINTR);
 	if (n < 0) {
 		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+	}
+	for (int i = 0; i < n && n > 1 && rx->ahead != NULL; i++) {
+		rx->ahead(rx->ahead_user, rx->iov[i].iov_base, rx->msgs[i].msg_len);
 	}
 	for (int i = 0; i < n; i++) {
 		struct msghdr *msg = &rx->msgs[i].msg_hdr;

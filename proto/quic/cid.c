@@ -94,14 +94,20 @@ static bool is_id(const struct mt_cid *id, const uint8_t *data, size_t len)
 	return id->len == len && memcmp(id->data, data, len) == 0;
 }
 
-static struct mt_cid **find_slot(const struct mt_cid_table *t, const uint8_t *data, size_t len)
+static struct mt_cid **find_bucket(const struct mt_cid_table *t, const uint8_t *data, size_t len)
 {
 	uint64_t hash = hash_id(t, data, len);
-	struct mt_cid **slot = &t->buckets[hash & (t->bucket_count - 1)];
 
 	if (t->old && (hash & (t->old_count - 1)) >= t->moved) {
-		slot = &t->old[hash & (t->old_count - 1)];
+		return &t->old[hash & (t->old_count - 1)];
 	}
+	return &t->buckets[hash & (t->bucket_count - 1)];
+}
+
+static struct mt_cid **find_slot(const struct mt_cid_table *t, const uint8_t *data, size_t len)
+{
+	struct mt_cid **slot = find_bucket(t, data, len);
+
 	while (*slot && !is_id(*slot, data, len)) {
 		slot = &(*slot)->next_in_bucket;
 	}
@@ -246,6 +252,11 @@ struct mt_cid_owner *mt_cid_find(struct mt_cid_table *t, const uint8_t *data, si
 	}
 	t->last = id;
 	return id->owner;
+}
+
+struct mt_cid *const *mt_cid_bucket(const struct mt_cid_table *t, const uint8_t *data, size_t len)
+{
+	return find_bucket(t, data, len);
 }
 
 size_t mt_cid_count(const struct mt_cid_table *t)

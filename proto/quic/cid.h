@@ -37,4 +37,7 @@ void mt_cid_remove_all(struct mt_cid_table *table, struct mt_cid_owner *owner);
 /* Hands all ids of `from` to `to`. */
 void mt_cid_move_all(struct mt_cid_owner *from, struct mt_cid_owner *to);
 struct mt_cid_owner *mt_cid_find(struct mt_cid_table *table, const uint8_t *data, size_t len);
+/* Where mt_cid_find begins to look for a short id of ours: for whoever fetches that beforehand. */
+struct mt_cid *const *mt_cid_bucket(
+	const struct mt_cid_table *table, const uint8_t *data, size_t len);
 size_t mt_cid_count(const struct mt_cid_table *table);

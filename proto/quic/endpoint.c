@@ -14,8 +14,6 @@
 #define BUDGET_PACKETS 20000u
 #define BUDGET_PAYLOAD 16u
 #define BUDGET_ANSWERS 4u
-#define LONG_HEADER    0x80u
-#define PACKET_MIN     21u /* shorter ones make ngtcp2 1.11 abort, and are no QUIC packets */
 
 void mt_endpoint_random(void *out, size_t len)
 {
@@ -68,6 +66,7 @@ int mt_endpoint_new(struct mt_endpoint **out, const struct mt_endpoint_config *c
 	TAILQ_INIT(&ep->all);
 	TAILQ_INIT(&ep->dirty);
 	TAILQ_INIT(&ep->resting);
+	TAILQ_INIT(&ep->resting_long);
 	TAILQ_INIT(&ep->ready);
 	TAILQ_INIT(&ep->ended);
 	TAILQ_INIT(&ep->ready_streams);
@@ -383,6 +382,7 @@ void mt_endpoint_receive(struct mt_endpoint *ep, const struct mt_path *path, uns
 	size_t n;
 
 	advance(ep, now_ns);
+	mt_endpoint_look_ahead(ep);
 	if (segment == 0 || segment > len) {
 		segment = len;
 	}

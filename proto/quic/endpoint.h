@@ -143,6 +143,10 @@ void mt_endpoint_set_draining(struct mt_endpoint *ep, bool draining);
  * call. */
 void mt_endpoint_receive(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,
 	const uint8_t *data, size_t len, size_t segment, uint64_t now_ns);
+/* Says what mt_endpoint_receive will be called for next, for each call once and in order, up to 16
+ * of them; borrowed until then. What each connection needs is fetched from memory meanwhile.
+ */
+void mt_endpoint_expect(struct mt_endpoint *ep, const uint8_t *data, size_t len);
 void mt_endpoint_expire(struct mt_endpoint *ep, uint64_t now_ns);
 void mt_endpoint_dispatch(struct mt_endpoint *ep, uint64_t now_ns);
 /* Server: packets of handshakes wait for their turn, one for each call of mt_endpoint_expire, and

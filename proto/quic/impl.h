@@ -16,6 +16,9 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#define LONG_HEADER 0x80u
+#define PACKET_MIN  21u /* shorter ones make ngtcp2 1.11 abort, and are no QUIC packets */
+
 TAILQ_HEAD(mt_conn_list, mt_conn);
 TAILQ_HEAD(mt_stream_list, mt_quic_stream);
 
@@ -164,6 +167,7 @@ struct mt_conn {
 	bool is_dirty : 1;
 	bool is_ready : 1;
 	bool is_resting : 1;
+	bool rests_long : 1;    /* its acknowledgement is not due soon */
 	bool is_answer : 1;     /* what is to be written is an acknowledgement, if anything */
 	bool close_pending : 1; /* close_err is to be sent */
 	bool ended : 1;
@@ -223,6 +227,18 @@ struct mt_deferred_queue {
  */
 #define MT_HANDSHAKES_REST 1u
 
+/* A batch that was received; see mt_endpoint_expect. */
+#define MT_EXPECTED_MAX 16u
+struct mt_expected {
+	struct {
+		const uint8_t *id; /* NULL: not of interest */
+		struct mt_cid *const *bucket;
+		const struct mt_conn *conn; /* NULL: unknown */
+	} packets[MT_EXPECTED_MAX];
+	unsigned count;
+	unsigned done;
+};
+
 struct mt_endpoint {
 	struct mt_endpoint_config cfg;
 	const ngtcp2_callbacks *callbacks;
@@ -233,6 +249,7 @@ struct mt_endpoint {
 	struct mt_conn_list all;
 	struct mt_conn_list dirty;
 	struct mt_conn_list resting; /* by the time at which they received something */
+	struct mt_conn_list resting_long;
 	struct mt_conn_list ready;
 	struct mt_conn_list ended;
 	struct mt_conn_list opening; /* newest last */
@@ -263,6 +280,7 @@ struct mt_endpoint {
 	unsigned begun_in_a_row;
 	bool strangers_turn;
 	bool is_handshaking; /* what is looked at has had its turn */
+	struct mt_expected expected;
 	bool draining;
 	bool flushing_blocked;
 	bool is_short; /* of memory: streams get no room */
@@ -385,6 +403,9 @@ void mt_conn_wake(struct mt_conn *c);
 /* Marks as dirty who has waited for long enough. */
 void mt_endpoint_answer(struct mt_endpoint *ep);
 uint64_t mt_endpoint_answer_expiry(const struct mt_endpoint *ep);
+
+/* The next one of what was expected is received now. */
+void mt_endpoint_look_ahead(struct mt_endpoint *ep);
 
 /* endpoint.c */
 void mt_endpoint_receive_one(struct mt_endpoint *ep, const struct mt_path *path, unsigned ecn,

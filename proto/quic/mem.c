@@ -25,12 +25,11 @@
 #define CLASSES     (CLASS_MAX / GRAIN + 1)
 #define CHUNK_CLASS (CLASSES - 1)
 #define SLAB_BYTES  (256u * 1024)
-/* Beyond the first few bytes slabs are parts of regions as large as a page of the larger kind: what
+/* Of a class with so much in use the further slabs are as large as a page of the larger kind: what
  * many connections need lies scattered, and half of the time to reach it is for finding the page.
  */
-#define REGION_BYTES (2u * 1024 * 1024)
-#define REGION_SLABS (REGION_BYTES / SLAB_BYTES)
-#define REGION_FROM  (8u * 1024 * 1024)
+#define LARGE_BYTES (2u * 1024 * 1024)
+#define LARGE_FROM  (16u * 1024 * 1024)
 /* Empty slabs are kept up to an eighth of what is in use, and so many bytes always: traffic that
  * swells and ebbs away asks the system for nothing. */
 #define SPARE_MIN   (4u * 1024 * 1024)
@@ -47,25 +46,16 @@ struct header {
 };
 
 TAILQ_HEAD(slab_list, slab);
-TAILQ_HEAD(region_list, region);
-
-/* One mapping for several slabs, which go back to the system one by one. */
-struct region {
-	TAILQ_ENTRY(region) with_room;
-	uint8_t *at;
-	unsigned taken; /* a bit for each of its slabs */
-};
 
 /* Blocks of one class. Those before `carve` were handed out once; the free ones of them are in a
- * list. What was never carved costs no memory but in a region: the system gives pages when they are
- * touched.
+ * list. What was never carved costs no memory: the system gives pages when they are touched.
  */
 struct slab {
 	TAILQ_ENTRY(slab) of_class; /* while it has room, or among the spare ones */
 	struct free_block *free;
 	uint8_t *carve;
 	uint8_t *end;
-	struct region *region; /* NULL: a mapping of its own */
+	size_t bytes; /* SLAB_BYTES or LARGE_BYTES */
 	unsigned class;
 	unsigned used;
 	alignas(GRAIN) uint8_t data[];
@@ -73,9 +63,9 @@ struct slab {
 
 struct mt_mem {
 	struct slab_list with_room[CLASSES];
-	struct slab_list spare; /* empty, of no class */
+	size_t class_bytes[CLASSES]; /* of its slabs */
+	struct slab_list spare;      /* empty, of no class */
 	struct slab_list full;
-	struct region_list regions; /* with room */
 	size_t spare_bytes;
 	size_t held;
 	size_t used;
@@ -147,47 +137,17 @@ struct mt_mem *mt_mem_new(void)
 		}
 		TAILQ_INIT(&mem->spare);
 		TAILQ_INIT(&mem->full);
-		TAILQ_INIT(&mem->regions);
 	}
 	return mem;
 }
 
-/* Gives a part of a region back. The page stands for the whole of it no more, but what is left goes
- * on as it is.
- */
-static void leave_region(struct mt_mem *mem, struct region *r, uint8_t *at)
-{
-	if (r->taken == (1u << REGION_SLABS) - 1) {
-		TAILQ_INSERT_TAIL(&mem->regions, r, with_room);
-	}
-	r->taken &= ~(1u << (unsigned)((size_t)(at - r->at) / SLAB_BYTES));
-	/* Our own mapping: neither can fail. */
-	if (r->taken == 0) {
-		TAILQ_REMOVE(&mem->regions, r, with_room);
-		(void)munmap(r->at, REGION_BYTES);
-		free(r);
-	} else {
-		(void)madvise(at, SLAB_BYTES, MADV_DONTNEED);
-	}
-}
-
-static void unmap_slab(struct mt_mem *mem, struct slab *slab)
-{
-	mem->held -= SLAB_BYTES;
-	if (slab->region) {
-		leave_region(mem, slab->region, (uint8_t *)slab);
-	} else {
-		(void)munmap(slab, SLAB_BYTES); /* our own mapping: cannot fail */
-	}
-}
-
-static void free_slabs(struct mt_mem *mem, struct slab_list *list)
+static void free_slabs(struct slab_list *list)
 {
 	struct slab *slab;
 
 	while ((slab = TAILQ_FIRST(list))) {
 		TAILQ_REMOVE(list, slab, of_class);
-		unmap_slab(mem, slab);
+		(void)munmap(slab, slab->bytes); /* our own mapping: cannot fail */
 	}
 }
 
@@ -197,10 +157,10 @@ void mt_mem_free(struct mt_mem *mem)
 		return;
 	}
 	for (unsigned i = 0; i < CLASSES; i++) {
-		free_slabs(mem, &mem->with_room[i]);
+		free_slabs(&mem->with_room[i]);
 	}
-	free_slabs(mem, &mem->spare);
-	free_slabs(mem, &mem->full);
+	free_slabs(&mem->spare);
+	free_slabs(&mem->full);
 	free(mem);
 }
 
@@ -257,100 +217,64 @@ static void *map(size_t len)
 	return at == MAP_FAILED ? NULL : at;
 }
 
-/* Aligned to its size, so that one page of the larger kind can back it. */
-static uint8_t *map_region(void)
+static struct slab *map_large(void)
 {
-	uint8_t *at = map(2 * (size_t)REGION_BYTES), *begin;
+	uint8_t *at = map(2 * (size_t)LARGE_BYTES), *begin;
 	size_t before;
 
 	if (!at) {
 		return NULL;
 	}
-	before = -(uintptr_t)at & (REGION_BYTES - 1);
+	before = -(uintptr_t)at & (LARGE_BYTES - 1);
 	begin = at + before;
 	/* Our own mapping: cannot fail. A system without large pages gives small ones. */
 	if (before > 0) {
 		(void)munmap(at, before);
 	}
-	(void)munmap(begin + REGION_BYTES, REGION_BYTES - before);
-	(void)madvise(begin, REGION_BYTES, MADV_HUGEPAGE);
-	return begin;
+	(void)munmap(begin + LARGE_BYTES, LARGE_BYTES - before);
+	(void)madvise(begin, LARGE_BYTES, MADV_HUGEPAGE);
+	return (struct slab *)begin;
 }
 
-static struct region *new_region(struct mt_mem *mem)
+static struct slab *take_spare(struct mt_mem *mem, size_t bytes)
 {
-	struct region *r = calloc(1, sizeof(*r));
-
-	if (!r) {
-		return NULL;
-	}
-	r->at = map_region();
-	if (!r->at) {
-		free(r);
-		return NULL;
-	}
-	TAILQ_INSERT_HEAD(&mem->regions, r, with_room);
-	return r;
-}
-
-/* A part of a region; NULL when there is none to be had. */
-static struct slab *map_part(struct mt_mem *mem)
-{
-	struct region *r = TAILQ_FIRST(&mem->regions);
 	struct slab *slab;
-	unsigned i = 0;
 
-	if (!r) {
-		r = new_region(mem);
-		if (!r) {
-			return NULL;
+	TAILQ_FOREACH(slab, &mem->spare, of_class)
+	{
+		if (slab->bytes == bytes) {
+			TAILQ_REMOVE(&mem->spare, slab, of_class);
+			mem->spare_bytes -= bytes;
+			return slab;
 		}
 	}
-	while (r->taken & (1u << i)) {
-		i++;
-	}
-	r->taken |= 1u << i;
-	if (r->taken == (1u << REGION_SLABS) - 1) {
-		TAILQ_REMOVE(&mem->regions, r, with_room);
-	}
-	slab = (struct slab *)(r->at + i * (size_t)SLAB_BYTES);
-	slab->region = r;
-	return slab;
-}
-
-static struct slab *map_slab(struct mt_mem *mem)
-{
-	struct slab *slab = mem->held >= REGION_FROM ? map_part(mem) : NULL;
-
-	if (!slab) {
-		slab = map(SLAB_BYTES);
-		if (!slab) {
-			return NULL;
-		}
-		slab->region = NULL;
-	}
-	mem->held += SLAB_BYTES;
-	return slab;
+	return NULL;
 }
 
 static struct slab *new_slab(struct mt_mem *mem, unsigned class)
 {
-	struct slab *slab = TAILQ_FIRST(&mem->spare);
+	size_t bytes = mem->class_bytes[class] >= LARGE_FROM ? LARGE_BYTES : SLAB_BYTES;
+	struct slab *slab = take_spare(mem, bytes);
 
-	if (slab) {
-		TAILQ_REMOVE(&mem->spare, slab, of_class);
-		mem->spare_bytes -= SLAB_BYTES;
-	} else {
-		slab = map_slab(mem);
+	if (!slab) {
+		slab = bytes == LARGE_BYTES ? map_large() : NULL;
+		if (!slab) { /* where there is no room for a large one, there may be for a small one
+			      */
+			bytes = SLAB_BYTES;
+			slab = map(bytes);
+		}
 		if (!slab) {
 			return NULL;
 		}
+		slab->bytes = bytes;
+		mem->held += bytes;
 	}
+	mem->class_bytes[class] += bytes;
 	slab->class = class;
 	slab->used = 0;
 	slab->free = NULL;
 	slab->carve = slab->data;
-	slab->end = (uint8_t *)slab + SLAB_BYTES;
+	slab->end = (uint8_t *)slab + bytes;
 	TAILQ_INSERT_HEAD(&mem->with_room[class], slab, of_class);
 	return slab;
 }
@@ -398,13 +322,15 @@ static bool is_enough(const struct mt_mem *mem, size_t spare_bytes)
 static void retire(struct mt_mem *mem, struct slab *slab)
 {
 	TAILQ_REMOVE(&mem->with_room[slab->class], slab, of_class);
+	mem->class_bytes[slab->class] -= slab->bytes;
 	TAILQ_INSERT_HEAD(&mem->spare, slab, of_class);
-	mem->spare_bytes += SLAB_BYTES;
+	mem->spare_bytes += slab->bytes;
 	while ((slab = TAILQ_LAST(&mem->spare, slab_list)) &&
-		is_enough(mem, mem->spare_bytes - SLAB_BYTES)) {
+		is_enough(mem, mem->spare_bytes - slab->bytes)) {
 		TAILQ_REMOVE(&mem->spare, slab, of_class);
-		mem->spare_bytes -= SLAB_BYTES;
-		unmap_slab(mem, slab);
+		mem->spare_bytes -= slab->bytes;
+		mem->held -= slab->bytes;
+		(void)munmap(slab, slab->bytes); /* our own mapping: cannot fail */
 	}
 }
 

@@ -15,7 +15,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-/* cmocka wants the three above first */
+#include <string.h>
+/* cmocka wants these above first */
 #include <cmocka.h>
 
 #define ACK_DELAY_NS (25 * SIM_MS)
@@ -79,7 +80,7 @@ static void test_answer_in_time(void **state)
 			assert_int_equal(e.server_conn->last_received_ns, came_ns);
 			w.sent = sent_by_server(&e);
 			assert_true(sim_run(&e.sim, has_sent, &w, SIM_S));
-			assert_true(e.sim.now_ns - came_ns > 10 * SIM_MS);
+			assert_true(e.sim.now_ns - came_ns >= 3 * SIM_MS);
 			assert_true(e.sim.now_ns - came_ns <= ACK_DELAY_NS + SIM_MS);
 			assert_false(e.server_conn->is_resting);
 			(void)sim_run(&e.sim, NULL, NULL, SIM_S); /* what follows from it */
@@ -113,6 +114,9 @@ static void test_rest_only_after_small_packets(void **state)
 	(void)state;
 	start(&e, 10 * SIM_MS);
 	c = e.server_conn;
+	nudge(&e);
+	assert_true(sim_run(&e.sim, is_resting, &e, SIM_S));
+	mt_conn_wake(c);
 	assert_false(mt_conn_rest(c, 0, 1200));
 	assert_false(mt_conn_rest(c, NGTCP2_ECN_CE, 50));
 	assert_false(mt_conn_rest(e.conn, 0, 50)); /* a client's */
@@ -122,6 +126,75 @@ static void test_rest_only_after_small_packets(void **state)
 	assert_false(c->is_resting);
 	assert_false(mt_conn_rest(c, 0, 50));
 	assert_true(mt_endpoint_answer_expiry(e.sim.server.ep) == UINT64_MAX);
+	echo_deinit(&e);
+}
+
+/* What only acknowledges is not answered, and its connection does not wait. */
+static void test_no_rest_without_anything_to_answer(void **state)
+{
+	unsigned rests = 0;
+	struct watch w;
+	struct echo e;
+
+	(void)state;
+	start(&e, 10 * SIM_MS);
+	for (unsigned i = 0; i < 4; i++) {
+		ngtcp2_conn_extend_max_offset(e.server_conn->qc, (i + 1) * (32u << 20));
+		mt_conn_mark_dirty(e.server_conn);
+		w = (struct watch){.e = &e, .sent = sent_by_server(&e)};
+		assert_true(sim_run(&e.sim, has_sent, &w, SIM_S));
+		rests += sim_run(&e.sim, is_resting, &e, 2 * SIM_S);
+		(void)sim_run(&e.sim, NULL, NULL, SIM_S);
+		assert_false(e.server_conn->is_dirty);
+	}
+	assert_true(rests < 4); /* every now and then a client wants its own acknowledged */
+	echo_deinit(&e);
+}
+
+/* To be told beforehand what comes changes nothing about it. */
+static void test_expect(void **state)
+{
+	struct mt_endpoint *ep;
+	uint8_t packets[20][60] = {{0}};
+	struct mt_cid *id;
+	uint64_t invalid;
+	struct echo e;
+
+	(void)state;
+	start(&e, 10 * SIM_MS);
+	ep = e.sim.server.ep;
+	id = e.server_conn->owner.ids;
+	mt_endpoint_expect(ep, packets[0], 60);
+	assert_int_equal(ep->expected.count, 0); /* there are few connections */
+	ep->count += 5000;
+	for (unsigned i = 0; i < 20; i++) {
+		packets[i][0] = i % 5 == 4 ? 0xc0 : 0x40;
+		memcpy(packets[i] + 1, id->data, id->len);
+		packets[i][1 + id->len - 1] ^= (uint8_t)(i % 3); /* nobody's, two times of three */
+		mt_endpoint_expect(ep, packets[i], i == 7 ? 3 : 60);
+	}
+	assert_int_equal(ep->expected.count, MT_EXPECTED_MAX);
+	assert_null(ep->expected.packets[4].id);
+	assert_null(ep->expected.packets[7].id);
+	invalid = mt_counter_get(&e.sim.server.counters.packets_invalid);
+	for (unsigned i = 0; i < 10; i++) {
+		sim_inject(&e.sim.server, &e.sim.client.addr, packets[i], i == 7 ? 3 : 60);
+	}
+	assert_true(mt_counter_get(&e.sim.server.counters.packets_invalid) > invalid);
+	assert_ptr_equal(ep->expected.packets[0].conn, e.server_conn);
+	assert_null(ep->expected.packets[1].conn);
+	assert_int_equal(ep->expected.done, 10);
+	/* Another batch, though the last was not received to its end. */
+	mt_endpoint_expect(ep, packets[0], 60);
+	assert_int_equal(ep->expected.count, 1);
+	mt_endpoint_expect(ep, packets[0], 60);
+	assert_null(ep->expected.packets[1].id); /* the same again */
+	sim_inject(&e.sim.server, &e.sim.client.addr, packets[0], 60);
+	sim_inject(&e.sim.server, &e.sim.client.addr, packets[0], 60);
+	assert_int_equal(ep->expected.count, 0);
+	ep->count -= 5000;
+	nudge(&e);
+	assert_true(sim_run(&e.sim, is_resting, &e, SIM_S)); /* it goes on */
 	echo_deinit(&e);
 }
 
@@ -162,6 +235,11 @@ static void test_patience(void **state)
 	assert_int_equal(mt_endpoint_patience(ep), 0);
 	nudge_for(&e, SIM_S / 2, SIM_MS / 2);
 	assert_in_range(mt_endpoint_patience(ep), SIM_MS, 5 * SIM_MS);
+	(void)sim_run(&e.sim, NULL, NULL, SIM_S);
+	mt_endpoint_expire(e.sim.server.ep, e.sim.now_ns);
+	assert_int_equal(mt_endpoint_patience(ep), 0); /* nothing comes any more */
+	nudge_for(&e, SIM_S / 2, SIM_MS / 2);
+	assert_in_range(mt_endpoint_patience(ep), SIM_MS, 5 * SIM_MS);
 
 	/* With nobody left who sends, nobody looks whether something came. */
 	(void)sim_run(&e.sim, NULL, NULL, 5 * SIM_S);
@@ -193,6 +271,8 @@ int main(void)
 		cmocka_unit_test(test_answer_in_time),
 		cmocka_unit_test(test_second_packet_is_answered_at_once),
 		cmocka_unit_test(test_rest_only_after_small_packets),
+		cmocka_unit_test(test_no_rest_without_anything_to_answer),
+		cmocka_unit_test(test_expect),
 		cmocka_unit_test(test_rest_ends_with_the_connection),
 		cmocka_unit_test(test_patience),
 	};
