@@ -45,41 +45,41 @@ void mt_pipes_free(struct mt_pipes *pipes)
 	free(pipes);
 }
 
-static int create(struct mt_pipe **out)
+/* NULL: there is none, for the reason in `err`. */
+static struct mt_pipe *create(int *err)
 {
 	struct mt_pipe *pipe = malloc(sizeof(*pipe));
 	int fds[2];
 
 	if (pipe == NULL) {
-		return -ENOMEM;
+		*err = -ENOMEM;
+		return NULL;
 	}
 	if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0) {
-		int err = -errno;
-
+		*err = -errno;
 		free(pipe);
-		return err;
+		return NULL;
 	}
 	/* Beyond fs.pipe-user-pages-soft pipes stay small, and cost more calls. */
 	(void)fcntl(fds[1], F_SETPIPE_SZ, MT_PIPE_BYTES);
 	pipe->read_fd = fds[0];
 	pipe->write_fd = fds[1];
-	*out = pipe;
-	return 0;
+	return pipe;
 }
 
 int mt_pipes_get(struct mt_pipes *pipes, struct mt_pipe **out)
 {
 	struct mt_pipe *pipe = pipes->idle;
-	int rv;
+	int err = 0;
 
 	if (pipe != NULL) {
 		pipes->idle = pipe->next;
 		pipes->idle_count--;
 	} else {
-		rv = create(&pipe);
-		if (rv != 0) {
+		pipe = create(&err);
+		if (pipe == NULL) {
 			mt_count(pipes->missing, 1);
-			return rv;
+			return err;
 		}
 	}
 	pipe->held = 0;
