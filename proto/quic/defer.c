@@ -133,6 +133,7 @@ static struct mt_deferred *next_to_serve(struct mt_endpoint *ep)
 bool mt_endpoint_run_deferred(struct mt_endpoint *ep)
 {
 	struct mt_deferred *d = ep->now_ns < ep->rest_until_ns ? NULL : next_to_serve(ep);
+	size_t half_open = ep->half_open;
 
 	if (!d) {
 		return false;
@@ -141,12 +142,13 @@ bool mt_endpoint_run_deferred(struct mt_endpoint *ep)
 	if (d->class != MT_DEFERRED_BEGUN && is_late(ep, d)) {
 		mt_endpoint_refuse_waiting(ep, &d->path, d->data, d->len);
 	} else {
-		if (d->class == MT_DEFERRED_PROVEN) {
-			ep->begun_ns = ep->now_ns;
-		}
 		ep->is_handshaking = true;
 		mt_endpoint_receive_one(ep, &d->path, d->ecn, d->data, d->len);
 		ep->is_handshaking = false;
+		/* Anybody can send tokens: those that are none take nobody's turn. */
+		if (d->class == MT_DEFERRED_PROVEN && ep->half_open > half_open) {
+			ep->begun_ns = ep->now_ns;
+		}
 	}
 	mt_mem_release(ep->cfg.mem, d);
 	return true;

@@ -234,6 +234,30 @@ static void test_forged_token(void **state)
 	tear_down(f);
 }
 
+/* With many handshakes under way others begin one after the other; what has no good token does not
+ * count as one that did.
+ */
+static void test_forged_token_takes_nobodys_turn(void **state)
+{
+	const size_t under_way = MT_HALF_OPEN_MAX / 2;
+	struct fixture *f = set_up();
+	uint8_t *middle;
+
+	(void)state;
+	fetch_token(f);
+	f->server.ep->half_open = under_way;
+	middle = f->client.packets[0] + 60;
+	*middle ^= 0x10;
+	to_server(f, &f->client.addr, f->client.packets[0], f->client.lens[0]);
+	*middle ^= 0x10;
+	check_refused(f, 1);
+	to_server(f, &f->client.addr, f->client.packets[0], f->client.lens[0]);
+	assert_int_equal(mt_endpoint_count(f->server.ep), 1);
+	assert_int_equal(f->server.ep->begun_ns, f->now_ns);
+	f->server.ep->half_open -= under_way;
+	tear_down(f);
+}
+
 static void test_token_of_somebody_else(void **state)
 {
 	struct fixture *f = set_up();
@@ -331,6 +355,7 @@ int main(void)
 		cmocka_unit_test(test_good_token),
 		cmocka_unit_test(test_token_across_the_hour),
 		cmocka_unit_test(test_forged_token),
+		cmocka_unit_test(test_forged_token_takes_nobodys_turn),
 		cmocka_unit_test(test_token_of_somebody_else),
 		cmocka_unit_test(test_expired_token),
 		cmocka_unit_test(test_junk_does_not_silence_retry),
