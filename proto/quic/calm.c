@@ -19,8 +19,8 @@
 #define LATER_MIN_NS 12000000u
 #define LATER_MAX_NS 20000000u
 #define PATIENCE_NS  4000000u
-/* Nobody is kept waiting who did anything else a short time ago, or has a stream open; and few
- * packets are no reason to. */
+/* Nobody is kept waiting who did anything else a short time ago, datagrams among it, or has a
+ * stream open; and few packets are no reason to. */
 #define STIRRED_NS     1000000000u
 #define WINDOW_NS      100000000u
 #define WINDOW_PACKETS 100u

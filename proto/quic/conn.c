@@ -503,6 +503,7 @@ int mt_conn_send_datagram(
 	if (++c->dgram_count == MT_DATAGRAMS_OUT_MAX) {
 		c->dgram_was_full = true;
 	}
+	c->ep->stirred_ns = c->ep->now_ns;
 	mt_conn_mark_dirty(c);
 	return 0;
 }

@@ -256,6 +256,7 @@ static int recv_datagram(
 	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
 
 	(void)qc, (void)flags;
+	c->ep->stirred_ns = c->ep->now_ns;
 	mt_count(&c->ep->cfg.counters->datagrams_received, 1);
 	c->info.bytes_received += len;
 	if (!c->announced) {

@@ -261,7 +261,7 @@ struct mt_endpoint {
 	size_t count;
 	size_t half_open;
 	size_t stream_count; /* of all connections, without the quiet ones */
-	uint64_t stirred_ns; /* when anything but a keep-alive came last */
+	uint64_t stirred_ns; /* when anything but a keep-alive came or went last */
 	uint64_t calm_window_ns;
 	unsigned calm_packets; /* since then */
 	bool is_crowded;       /* many came in the window before */

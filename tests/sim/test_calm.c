@@ -265,6 +265,28 @@ static void test_patience(void **state)
 	echo_deinit(&e);
 }
 
+/* UDP needs no stream: who speaks by datagrams is not kept waiting either. */
+static void test_datagrams_want_no_patience(void **state)
+{
+	struct mt_endpoint *ep;
+	struct mt_conn *from;
+	struct echo e;
+
+	(void)state;
+	start(&e, SIM_MS);
+	ep = e.sim.server.ep;
+	ep->cfg.events.on_datagram = NULL; /* nothing is sent back */
+	for (unsigned i = 0; i < 2; i++) {
+		nudge_for(&e, 2 * SIM_S, SIM_MS / 2);
+		assert_in_range(mt_endpoint_patience(ep), SIM_MS, 5 * SIM_MS);
+		from = i == 0 ? e.conn : e.server_conn;
+		assert_int_equal(mt_conn_send_datagram(from, "x", 1, NULL, 0), 0);
+		nudge_for(&e, SIM_S / 2, SIM_MS / 2);
+		assert_int_equal(mt_endpoint_patience(ep), 0);
+	}
+	echo_deinit(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -275,6 +297,7 @@ int main(void)
 		cmocka_unit_test(test_expect),
 		cmocka_unit_test(test_rest_ends_with_the_connection),
 		cmocka_unit_test(test_patience),
+		cmocka_unit_test(test_datagrams_want_no_patience),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
