@@ -138,6 +138,7 @@ bool mt_endpoint_run_deferred(struct mt_endpoint *ep)
 	if (!d) {
 		return false;
 	}
+	ep->has_handshaken = true;
 	take_out(ep, d);
 	if (d->class != MT_DEFERRED_BEGUN && is_late(ep, d)) {
 		mt_endpoint_refuse_waiting(ep, &d->path, d->data, d->len);
@@ -158,9 +159,11 @@ void mt_endpoint_rest(struct mt_endpoint *ep, uint64_t spent_ns, uint64_t now_ns
 {
 	uint64_t rest_ns = spent_ns * MT_HANDSHAKES_REST;
 
-	if (ep->busy_ns != 0 && now_ns - ep->busy_ns < BUSY_NS) {
+	/* A turn in which they rested changes nothing about how long they do. */
+	if (ep->has_handshaken && ep->busy_ns != 0 && now_ns - ep->busy_ns < BUSY_NS) {
 		ep->rest_until_ns = now_ns + (rest_ns < REST_MAX_NS ? rest_ns : REST_MAX_NS);
 	}
+	ep->has_handshaken = false;
 }
 
 void mt_endpoint_note_traffic(struct mt_endpoint *ep)

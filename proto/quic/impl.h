@@ -280,6 +280,7 @@ struct mt_endpoint {
 	unsigned begun_in_a_row;
 	bool strangers_turn;
 	bool is_handshaking; /* what is looked at has had its turn */
+	bool has_handshaken; /* since it was last told how long that took */
 	struct mt_expected expected;
 	bool draining;
 	bool flushing_blocked;
