@@ -165,7 +165,8 @@ def storm(count, report):
     """So many clients at once beside one that makes tunnels. The clients are other machines in
     earnest: here they get what nobody else wants of the processor. What that alone costs the tunnels
     tells a control, beside programs that only use it up."""
-    with Server({"logging.level": "warn"}) as server, targets.TcpTarget(targets.echo) as target:
+    settings = {"quic.idle_timeout_secs": "120", "logging.level": "warn"}  # as above
+    with Server(settings) as server, targets.TcpTarget(targets.echo) as target:
         calm = [probe(server, target, "calm")]
         with spinners():
             control = probe(server, target, "control")

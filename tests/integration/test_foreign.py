@@ -15,6 +15,7 @@ SIZE = (1 << 20) if SANITIZE else (3 << 20)
 TUNNELS = 450  # five connections of 100 streams
 SOL_UDP, UDP_SEGMENT = 17, 103
 SEGMENTS_MAX = 40
+MESSAGE_MAX = 65000
 
 
 class Mixer:
@@ -63,7 +64,8 @@ class Mixer:
         packets.sort(key=len)
         while packets:
             size = len(packets[0])
-            run = [p for p in packets[:SEGMENTS_MAX] if len(p) == size]
+            most = max(1, min(SEGMENTS_MAX, MESSAGE_MAX // size))
+            run = [p for p in packets[:most] if len(p) == size]
             del packets[:len(run)]
             with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
                 self.outer.sendmsg([b"".join(run)],
