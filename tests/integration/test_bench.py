@@ -37,7 +37,9 @@ def test_bench_runs():
             assert {(part, case, "direct"), (part, case, "mytunnel")} <= measured, (part, case)
     assert ("workers", "tunnels", "workers-2") in measured
     for row in result["results"]:
-        assert row["median"]["rate"] > 0, row
+        # Bulk beside round trips gives way to everything, on a busy machine for a whole window.
+        told = "p50_us" if row["part"] == "interactive" else "rate"
+        assert row["median"][told] > 0, row
         assert row["contestant"] == "direct" or row["median"]["server_cpu"] >= 0, row
     assert "new tunnels, 32 at once" in done.stdout and "to reach" in done.stdout
     assert "100 %" not in done.stdout and "left" in done.stderr, done.stderr
