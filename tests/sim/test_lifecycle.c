@@ -163,6 +163,28 @@ static void test_stateless_reset(void **state)
 	echo_deinit(&e);
 }
 
+/* Beside many connections nobody is shown a packet that belongs to none: each would have to be
+ * asked.
+ */
+static void test_stateless_reset_beside_many(void **state)
+{
+	struct echo e;
+
+	(void)state;
+	echo_init(&e, 7);
+	echo_connect(&e);
+	for (unsigned i = 0; i < 64; i++) {
+		assert_non_null(sim_connect(&e.sim));
+	}
+	(void)sim_run(&e.sim, NULL, NULL, 2 * SIM_S);
+	assert_int_equal(mt_endpoint_count(e.sim.client.ep), 65);
+	sim_restart_server(&e.sim, echo_server_events(&e), 2);
+	echo_start(&e, 100);
+	assert_false(sim_run(&e.sim, echo_has_ended, &e, 1 * SIM_S));
+	assert_true(mt_counter_get(&e.sim.server.counters.stateless_resets) > 0);
+	echo_deinit(&e);
+}
+
 /* A NAT gives the client another port in the middle of a transfer and forgets the old one. */
 static void test_nat_rebinding(void **state)
 {
@@ -407,6 +429,7 @@ int main(void)
 		cmocka_unit_test(test_idle_timeout_and_keep_alive),
 		cmocka_unit_test(test_handshake_timeout),
 		cmocka_unit_test(test_stateless_reset),
+		cmocka_unit_test(test_stateless_reset_beside_many),
 		cmocka_unit_test(test_nat_rebinding),
 		cmocka_unit_test(test_client_migration),
 		cmocka_unit_test(test_stream_limit_returns),
