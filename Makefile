@@ -238,7 +238,8 @@ bench-table:
 ## bench-hold  memory and cost of many connections: HOLD=1,100,1000,10000 of them, a storm of HOLD_STORM=2000
 HOLD       ?= 1,100,1000,10000
 HOLD_STORM ?= 2000
-bench-hold: all $(BUILD)/bench/holder
+HOLDERS := $(patsubst %,$(BUILD)/bench/%,holder probe echo)
+bench-hold: all $(HOLDERS)
 	$(Q)MYTUNNEL_BUILD=$(BUILD) $(PYTHON) tests/bench/hold.py --counts $(HOLD) --storm $(HOLD_STORM) \
 		--out $(BUILD)/bench
 
@@ -292,7 +293,7 @@ $(COUNT_MALLOC): tests/preload/count_malloc.c $(BUILD)/flags
 ## integration  run the real programs: traffic, faults, bad input (MYTUNNEL_TESTS=name: some of them)
 integration: all $(INTEROP) $(COUNT_MALLOC) $(BUILD)/bench/load $(BUILD)/bench/handshakes \
 		$(BUILD)/bench/interactive \
-		$(BUILD)/bench/holder
+		$(HOLDERS)
 	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) MYTUNNEL_JOBS=$(MYTUNNEL_JOBS) \
 		$(PYTHON) tests/integration/run.py $(MYTUNNEL_TESTS)
 

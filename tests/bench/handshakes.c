@@ -4,9 +4,8 @@
  * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c
  * proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c
  * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
- * proto/wire/err.c proto/wire/profile.c proto/wire/request.c tests/bench/lib/watch.c
- * proto/quic/order.c
- * proto/quic/calm.c
+ * proto/wire/err.c proto/wire/profile.c proto/wire/request.c proto/quic/order.c
+ * proto/quic/calm.c tests/bench/lib/watch.c tests/bench/lib/side.c
  */
 /* Connections that are made with a client's certificate and closed at once, so many at a time:
  *
@@ -14,17 +13,13 @@
  *
  * Prints a line of JSON like that of `load`; the client's CPU is this program's own.
  */
-#include "proto/io/driver.h"
-#include "proto/quic/identity.h"
-#include "proto/quic/mem.h"
-#include "proto/wire/profile.h"
 #include "proto/wire/request.h"
+#include "tests/bench/lib/side.h"
 #include "tests/bench/lib/watch.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define SECOND_NS   1000000000ull
@@ -34,13 +29,8 @@
 #define PATIENCE_NS (20 * SECOND_NS)
 
 struct run {
-	uv_loop_t loop;
+	struct bench_side side;
 	uv_timer_t tick; /* lets the loop turn when nothing comes */
-	struct mt_driver *driver;
-	struct mt_mem *mem;
-	struct mt_quic_counters counters;
-	struct mt_tls_client *tls;
-	struct mt_path path;
 	unsigned at_once;
 	unsigned open; /* connections that have not ended */
 	uint64_t made;
@@ -55,27 +45,15 @@ struct attempt {
 	bool made;
 };
 
-static _Noreturn void die(const char *what, int err)
-{
-	fprintf(stderr, "handshakes: %s: %s\n", what, mt_strerror(err));
-	exit(1);
-}
-
 static void start_one(struct run *r)
 {
 	struct attempt *a = calloc(1, sizeof(*a));
-	struct mt_conn *conn = NULL;
-	int err = -ENOMEM;
 
-	if (a != NULL) {
-		a->begin_ns = uv_hrtime();
-		err = mt_endpoint_connect(mt_driver_endpoint(r->driver), &r->path, r->tls,
-			mt_driver_now_ns(r->driver), &conn);
+	if (a == NULL) {
+		bench_die("connect", -ENOMEM);
 	}
-	if (err != 0) {
-		die("connect", err);
-	}
-	mt_conn_set_user(conn, a);
+	a->begin_ns = uv_hrtime();
+	mt_conn_set_user(bench_connect(&r->side, 0), a);
 	r->open++;
 }
 
@@ -108,73 +86,20 @@ static void on_tick(uv_timer_t *timer)
 	(void)timer;
 }
 
-static void load_profile(struct run *r, const char *path, struct mt_addr *server)
-{
-	char text[MT_PROFILE_MAX + 2], addr[300];
-	struct mt_profile profile;
-	struct mt_tls_client_config config = {.host = profile.host};
-	const char *what = "";
-	FILE *file = fopen(path, "re");
-	size_t n;
-	int err;
-
-	if (file == NULL) {
-		die(path, -errno);
-	}
-	n = fread(text, 1, sizeof(text) - 1, file);
-	text[n] = '\0';
-	(void)fclose(file); /* was only read */
-	err = mt_profile_parse(&profile, text, NULL, &what);
-	if (err != 0) {
-		die(what, err);
-	}
-	config.has_key = profile.has_key;
-	memcpy(config.key, profile.key, sizeof(config.key));
-	config.pin_count = profile.pin_count;
-	memcpy(config.pins, profile.pins, sizeof(config.pins));
-	err = mt_tls_client_new(&r->tls, &config);
-	if (err == 0) {
-		(void)snprintf(addr, sizeof(addr), "%s:%u", profile.host, profile.port); /* fits */
-		err = mt_addr_parse(server, addr);
-	}
-	if (err != 0) {
-		die("the profile", err);
-	}
-	mt_profile_deinit(&profile);
-}
-
 static void open_run(struct run *r, const char *profile)
 {
-	const struct mt_udp_options options = {.connect_ok = false};
-	struct mt_endpoint_config config = {
-		.counters = &r->counters,
+	const struct bench_side_config config = {
+		.profile = profile,
+		.sockets = 1,
 		.events = {.on_established = on_established, .on_end = on_end, .user = r},
-		.limits = {.max_connections = UINT32_MAX,
-			.max_streams = 100,
-			.idle_timeout_ns = 30 * SECOND_NS,
-			.max_stream_window = 256u << 10,
-			.max_conn_window = 1u << 20,
-			.max_udp_payload = MT_UDP_PAYLOAD_CEILING,
-			.congestion_control = MT_CC_CUBIC},
-		.worker_count = 1,
 	};
-	struct mt_udp_socket *socket = NULL;
-	struct mt_addr server, bind_to;
-	int err;
 
-	load_profile(r, profile, &server);
-	err = uv_loop_init(&r->loop);
-	r->mem = mt_mem_new();
-	config.mem = r->mem;
-	err = err == 0 ? mt_driver_new(&r->driver, &r->loop, &config) : err;
-	err = err == 0 ? mt_addr_parse(&bind_to, "127.0.0.1:0") : err;
-	err = err == 0 ? mt_driver_open_socket(r->driver, &bind_to, &options, &socket) : err;
+	bench_side_open(&r->side, &config);
 	r->samples_us = calloc(SAMPLES_MAX, sizeof(*r->samples_us));
-	if (err != 0 || r->samples_us == NULL) {
-		die("sockets", err != 0 ? err : -ENOMEM);
+	if (r->samples_us == NULL) {
+		bench_die("samples", -ENOMEM);
 	}
-	r->path = (struct mt_path){.local = socket->local, .remote = server, .socket = socket};
-	(void)uv_timer_init(&r->loop, &r->tick);         /* never fails */
+	(void)uv_timer_init(&r->side.loop, &r->tick);    /* never fails */
 	(void)uv_timer_start(&r->tick, on_tick, 10, 10); /* has a callback: cannot fail */
 }
 
@@ -185,7 +110,7 @@ static void run_until(struct run *r, uint64_t end_ns, uint64_t least)
 		while (r->open < r->at_once) {
 			start_one(r);
 		}
-		(void)uv_run(&r->loop, UV_RUN_ONCE);
+		(void)uv_run(&r->side.loop, UV_RUN_ONCE);
 	}
 }
 
@@ -252,13 +177,10 @@ int main(int argc, char **argv)
 	measure(&r, (pid_t)number(argv[2], 1 << 30), number(argv[4], 60), number(argv[5], 600));
 	/* Those under way end in peace. */
 	for (until = uv_hrtime() + LEAVE_NS; r.open > 0 && uv_hrtime() < until;) {
-		(void)uv_run(&r.loop, UV_RUN_ONCE);
+		(void)uv_run(&r.side.loop, UV_RUN_ONCE);
 	}
-	mt_driver_free(r.driver);
 	uv_close((uv_handle_t *)&r.tick, NULL);
-	(void)uv_run(&r.loop, UV_RUN_DEFAULT);
-	mt_tls_client_unref(r.tls);
-	mt_mem_free(r.mem);
+	bench_side_close(&r.side);
 	free(r.samples_us);
 	return 0;
 }

@@ -19,26 +19,25 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
 os.environ.setdefault("MYTUNNEL_BUILD", "build")
 
-import targets  # noqa: E402
 from harness import Server, program, raise_file_limit  # noqa: E402
 
 LATER_S = 30  # for memory to go back when all have gone
+STORM_PROBE_S = 5
 
 COLUMNS = ["step", "connections", "seconds", "server_rss_kib", "rss_per_connection_bytes",
            "server_cpu_s", "cpu_us_per_keep_alive", "tunnels", "per_second", "p50_ms", "p99_ms",
-           "server_cpu_us", "refused"]
+           "max_ms", "server_cpu_us", "refused", "left", "had"]
 
 
 class Holder:
     """The program that holds; `steps` fills while it runs."""
 
-    def __init__(self, server, profile, target, *options, quiet=False, idle=False, steps=None):
+    def __init__(self, server, profile, *options, quiet=False, steps=None):
         self.steps = [] if steps is None else steps
         self.process = subprocess.Popen(
-            [program("bench/holder"), "--pid", str(server.process.pid), "--target", target, *options,
-             profile], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if quiet else None,
-            preexec_fn=idle_priority if idle else None)
+            [program("bench/holder"), "--pid", str(server.process.pid), *options, profile],
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None)
 
     def until(self, step):
         """Reads on to the next such step and returns it; None at the end."""
@@ -48,10 +47,14 @@ class Holder:
                 return self.steps[-1]
         return None
 
-    def leave(self):
-        """Ends a wait; returns all steps when it has ended."""
+    def go_on(self):
+        """Ends a wait."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
+
+    def leave(self):
+        """Ends the last wait; returns all steps when it has ended."""
+        self.go_on()
         return self.finish()
 
     def finish(self):
@@ -67,13 +70,32 @@ class Holder:
             self.process.wait(10)
 
 
-def idle_priority():
-    """For what would run on other machines: it gets what nobody else wants of the processor."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+def real_time():
+    """For the ends of what is measured, which stand for other machines too: they never wait for a
+    core, as far as that is allowed. They sleep most of the time."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(os.sched_get_priority_min(os.SCHED_RR)))
 
 
-def address(target):
-    return f"{target.host}:{target.port}"
+def is_real_time(process):
+    return os.sched_getscheduler(process.pid) == os.SCHED_RR
+
+
+@contextlib.contextmanager
+def echo():
+    """The target of all tunnels; its address."""
+    process = subprocess.Popen([program("bench/echo")], text=True, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, preexec_fn=real_time)
+    try:
+        yield f"127.0.0.1:{int(process.stdout.readline())}"
+        process.stdin.close()
+        assert process.wait(10) == 0, "the echo failed"
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+        process.stdin.close()
+        process.stdout.close()
 
 
 def resident_kib(pid):
@@ -81,8 +103,10 @@ def resident_kib(pid):
         return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1))
 
 
-def one_too_many(server):
-    """A client beside a full server: told why, counted; it gets in when `leave` has made room."""
+def one_too_many(server, count):
+    """A client beside `count` for whom alone there is room: told why, counted; it gets in when
+    `leave` has made room."""
+    server.ctl("set", "quic.max_connections", str(count))
     client = server.client(wait=False)
     line = client.process.wait_line(r"(?i)server is full", 30).string
     page = server.http("/metrics")
@@ -115,21 +139,52 @@ def given_back(server, report):
     while resident_kib(server.process.pid) > start + (most - start) / 10 and \
             time.monotonic() - begun < LATER_S:
         time.sleep(0.1)
-    return {"step": "later", "connections": 1, "seconds": round(time.monotonic() - begun, 1),
+    return {"step": "later", "connections": server.status()["connections"]["active"],
+            "seconds": round(time.monotonic() - begun, 1),
             "server_rss_kib": resident_kib(server.process.pid)}
 
 
-def hold(counts, options, report):
+def probe(server, target, profile, seconds, connections=0, idle_cpu=0):
+    """Tunnels one after the other for so many seconds, on a connection of their own. The server's
+    CPU for each is told without the `idle_cpu` seconds a second that the connections beside it cost
+    it alone."""
+    process = subprocess.Popen(
+        [program("bench/probe"), profile, str(server.process.pid), target, str(seconds)], text=True,
+        stdout=subprocess.PIPE, preexec_fn=real_time)
+    try:
+        first = is_real_time(process)
+        out = process.communicate(timeout=60 + 10 * float(seconds))[0]
+        assert process.returncode == 0, f"the probe ended with {process.returncode}"
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+    step = {"step": "probe", "connections": connections, "real_time": first, **json.loads(out)}
+    cpu_s = step["server_cpu_s"] - idle_cpu * step["seconds"]
+    step["per_second"] = round(step["tunnels"] / step["seconds"])
+    step["server_cpu_us"] = round(cpu_s * 1e6 / step["tunnels"], 1)
+    return step
+
+
+def hold(counts, options, report, probe_s):
     last = max(counts)
     settings = {"quic.idle_timeout_secs": "120", "logging.level": "warn",
                 "quic.max_connections": str(last + 1)}
-    with Server(settings) as server, targets.TcpTarget(targets.echo) as target:
-        holder = Holder(server, server.enrol("holder"), address(target), "--count",
+    with Server(settings) as server, echo() as target:
+        profile = server.enrol("probe")
+        report.append(probe(server, target, profile, probe_s))
+        holder = Holder(server, server.enrol("holder"), "--target", target, "--count",
                         ",".join(map(str, counts)), "--tunnels", "--wait", "--settle", "3",
                         *options, steps=report)
         try:
+            for count in counts:
+                assert holder.until("wait"), "the holder ended early"
+                held = [s for s in of(report, "hold") if s["connections"] == count]
+                report.append(probe(server, target, profile, probe_s, count, sum(
+                    s["server_cpu_s"] / s["seconds"] for s in held)))
+                holder.go_on()
             assert holder.until("wait"), "the holder ended early"
-            client, full = one_too_many(server)
+            client, full = one_too_many(server, last)
             report.append(looking(server))
             begun = time.monotonic()
             holder.leave()
@@ -141,42 +196,19 @@ def hold(counts, options, report):
         report.append(given_back(server, report))
 
 
-def probe(server, target, name):
-    """Tunnels one after the other for five seconds, on a connection of their own."""
-    steps = Holder(server, server.enrol(name), address(target), "--count", "0", "--probe", "5",
-                   "--settle", "0", quiet=True).finish()
-    return of(steps, "probe")[0]
-
-
-@contextlib.contextmanager
-def spinners():
-    """As busy as the clients of a storm, by the same priority, and nothing to do with the server."""
-    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=idle_priority)
-               for _ in range(os.cpu_count())]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait(10)
-
-
 def storm(count, report):
     """So many clients at once beside one that makes tunnels. The clients are other machines in
-    earnest: here they get what nobody else wants of the processor. What that alone costs the tunnels
-    tells a control, beside programs that only use it up."""
+    earnest: here they get what nobody else wants of the processors."""
     settings = {"quic.idle_timeout_secs": "120", "logging.level": "warn"}  # as above
-    with Server(settings) as server, targets.TcpTarget(targets.echo) as target:
-        calm = [probe(server, target, "calm")]
-        with spinners():
-            control = probe(server, target, "control")
-        calm.append(probe(server, target, "calm2"))
-        crowd = Holder(server, server.enrol("crowd"), address(target), "--count", str(count), "--at-once",
-                       str(count), "--hold", "0", "--probe", "0", "--settle", "0", "--limit", "120",
-                       idle=True)
+    with Server(settings) as server, echo() as target:
+        profile = server.enrol("probe")
+        calm = [probe(server, target, profile, STORM_PROBE_S)]
+        calm.append(probe(server, target, profile, STORM_PROBE_S))
+        crowd = Holder(server, server.enrol("crowd"), "--count", str(count), "--at-once", str(count),
+                       "--hold", "0", "--settle", "0", "--limit", "120", "--idle")
         try:
             crowd.until("start")
-            beside = probe(server, target, "beside")
+            beside = probe(server, target, profile, STORM_PROBE_S)
             done = crowd.until("connect")
             crowd.finish()
         finally:
@@ -185,8 +217,8 @@ def storm(count, report):
     report.append({"step": "storm", "connections": done["connections"], "seconds": done["seconds"],
                    "refused": done["refused"], "reasons": done["reasons"],
                    "calm_p99_ms": sum(c["p99_ms"] for c in calm) / 2,
-                   "control_p99_ms": control["p99_ms"], "p99_ms": beside["p99_ms"],
-                   "asked": count,
+                   "p99_ms": beside["p99_ms"], "calm": calm, "beside": beside, "asked": count,
+                   "real_time": beside["real_time"],
                    "retries": metrics.get("mytunnel_retries_total")})
 
 
@@ -272,8 +304,7 @@ def main():
     counts = [int(c) for c in args.counts.split(",") if c]
     report = Report(args.out)
     if counts:
-        hold(counts, ["--keep-alive", args.keep_alive, "--hold", args.hold, "--probe", args.probe],
-             report)
+        hold(counts, ["--keep-alive", args.keep_alive, "--hold", args.hold], report, args.probe)
     if args.storm:
         storm(args.storm, report)
     print_verdicts(verdicts(report))

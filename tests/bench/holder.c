@@ -4,33 +4,33 @@
  * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c
  * proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c
  * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
- * proto/wire/err.c proto/wire/profile.c proto/wire/request.c tests/bench/lib/watch.c
- * tests/bench/lib/holder_probe.c tests/bench/lib/holder_options.c proto/quic/order.c
- * proto/quic/calm.c
+ * proto/wire/err.c proto/wire/profile.c proto/wire/request.c proto/quic/order.c
+ * proto/quic/calm.c tests/bench/lib/watch.c tests/bench/lib/side.c tests/bench/lib/tunnel.c
+ * tests/bench/lib/holder_options.c
  */
 /* Many real clients in one process: tens of thousands of connections with client certificates over
  * a few sockets, for what a server needs to hold them. Prints a line of JSON for each step:
  *
  *   start     the server before anybody came
- *   probe     new tunnels on one connection, one after the other
  *   connect   so many connections established; why others were refused
  *   hold      keep-alives, evenly spread, and nothing else
- *   probe     the same as above beside all of them; these three for each number of connections
- *   tunnels   each connection has carried one small tunnel
- *   wait      with --wait
+ *   wait      with --wait; these three for each number of connections
+ *   tunnels   each connection has carried one small tunnel; and another wait
  *   leave     all of them gone again
  */
-#include "tests/bench/lib/holder.h"
-#include "tests/bench/lib/holder_options.h"
-
-#include "proto/quic/identity.h"
-#include "proto/wire/profile.h"
 #include "proto/wire/request.h"
+#include "tests/bench/lib/holder_options.h"
+#include "tests/bench/lib/side.h"
+#include "tests/bench/lib/tunnel.h"
+#include "tests/bench/lib/watch.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define SECOND_NS         1000000000ull
@@ -41,6 +41,13 @@
 #define HOLD_MIN          1000u /* fewer tell nothing about keep-alives */
 #define BACKOFF_NS        (2 * SECOND_NS)
 #define BACKOFF_DOUBLINGS 2u
+#define BUFFER_BYTES      (64u << 20) /* of a socket: what thousands of clients get in seconds */
+/* As many leave at a time, and so often, as the server's sockets take: a packet that says good-bye
+ * is not sent again. */
+#define LEAVE_PIECE    500u
+#define LEAVE_EVERY_MS 25u
+#define LEAVE_S        60u
+#define SLICE_US       400
 
 struct held {
 	struct holder *holder;
@@ -59,33 +66,27 @@ struct reason {
 struct holder {
 	struct holder_options o;
 	struct bench_side side;
-	struct mt_tls_client *tls;
-	struct mt_addr server;
-	struct mt_udp_socket *sockets[HOLDER_SOCKETS_MAX];
 	struct held *held;
 	unsigned target;  /* how many are to be held by now */
 	unsigned started; /* index of the next one to start */
 	unsigned again;   /* where to look for one that was refused */
 	unsigned opening;
 	unsigned up;
+	bool carries; /* each is to carry a tunnel now */
 	unsigned carried;
 	unsigned carrying;
 	unsigned next_carry;
 	unsigned spread; /* so many send their keep-alives in turn */
 	uint64_t spread_since_ns;
-	double idle_cpu; /* of the server for each second of the last hold */
 	bool leaving;
+	unsigned closed;       /* of those that leave, the first so many */
+	uint64_t closed_at_ms; /* the last of them; the loop's time */
+	unsigned left;         /* and have said so */
 	bool told;
 	struct reason reasons[REASONS_MAX];
 	unsigned refusals;
 	uv_timer_t timer;
 };
-
-void bench_die(const char *what, int err)
-{
-	fprintf(stderr, "holder: %s: %s\n", what, mt_strerror(err));
-	exit(1);
-}
 
 static void note_refusal(struct holder *h, const char *text)
 {
@@ -106,15 +107,7 @@ static void note_refusal(struct holder *h, const char *text)
 
 static void start_one(struct holder *h, struct held *c)
 {
-	struct mt_udp_socket *socket =
-		h->sockets[(size_t)(c - h->held) % (h->o.sockets > 0 ? h->o.sockets : 1)];
-	const struct mt_path path = {.local = socket->local, .remote = h->server, .socket = socket};
-	int err = mt_endpoint_connect(mt_driver_endpoint(h->side.driver), &path, h->tls,
-		mt_driver_now_ns(h->side.driver), &c->conn);
-
-	if (err != 0) {
-		bench_die("connect", err);
-	}
+	c->conn = bench_connect(&h->side, (size_t)(c - h->held));
 	c->holder = h;
 	c->again_ns = 0;
 	mt_conn_set_user(c->conn, c);
@@ -138,13 +131,13 @@ static struct held *next_again(struct holder *h, uint64_t now)
 static void start_more(struct holder *h)
 {
 	uint64_t now = mt_driver_now_ns(h->side.driver);
-	unsigned budget = STARTS_A_TURN;
+	unsigned budget = h->side.behind ? 0 : STARTS_A_TURN;
 	struct held *c;
 
 	for (; h->opening < h->o.at_once && h->started < h->target && budget > 0; budget--) {
 		start_one(h, &h->held[h->started++]);
 	}
-	while (h->up + h->opening < h->started && h->opening < h->o.at_once && budget > 0 &&
+	while (budget > 0 && h->up + h->opening < h->started && h->opening < h->o.at_once &&
 		(c = next_again(h, now)) != NULL) {
 		start_one(h, c);
 		budget--;
@@ -156,10 +149,6 @@ static void on_established(void *user, struct mt_conn *conn)
 	struct holder *h = user;
 	struct held *c = mt_conn_user(conn);
 
-	if (c == NULL) { /* the probe's */
-		bench_probe_connected(&h->side);
-		return;
-	}
 	c->up = true;
 	h->opening--;
 	h->up++;
@@ -180,13 +169,6 @@ static void on_end(void *user, struct mt_conn *conn, const struct mt_conn_end *e
 	struct holder *h = user;
 	struct held *c = mt_conn_user(conn);
 
-	if (c == NULL) {
-		if (!h->leaving) {
-			bench_die(end->reason[0] != '\0' ? end->reason : "the probe's connection",
-				end->err);
-		}
-		return;
-	}
 	c->conn = NULL;
 	if (c->up) {
 		h->up--;
@@ -197,6 +179,8 @@ static void on_end(void *user, struct mt_conn *conn, const struct mt_conn_end *e
 	if (!h->leaving) {
 		note_refusal(h, end->reason[0] != '\0' ? end->reason : mt_strerror(end->err));
 		c->again_ns = mt_driver_now_ns(h->side.driver) + backoff_ns(c->tries++);
+	} else if (end->err == MT_E_CLOSED && !end->by_peer) {
+		h->left++;
 	}
 }
 
@@ -218,7 +202,7 @@ static void on_carried(void *user, double ms)
 
 static void carry_more(struct holder *h)
 {
-	while (h->carrying < h->o.at_once && h->next_carry < h->target) {
+	while (h->carrying < h->o.at_once && h->next_carry < h->target && !h->side.behind) {
 		struct held *c = &h->held[h->next_carry++];
 
 		if (c->up) {
@@ -245,12 +229,38 @@ static void spread_keep_alives(struct holder *h)
 	}
 }
 
+/* The next ones say good-bye when nobody waits for anything and the server has had its time. */
+static void leave_more(struct holder *h)
+{
+	uint64_t now_ms = uv_now(&h->side.loop);
+
+	if (h->side.behind || now_ms - h->closed_at_ms < LEAVE_EVERY_MS) {
+		return;
+	}
+	for (unsigned n = 0; n < LEAVE_PIECE && h->closed < h->started; h->closed++) {
+		struct held *c = &h->held[h->closed];
+
+		if (c->conn != NULL) {
+			mt_conn_close(c->conn, MT_APP_NONE, "");
+			n++;
+		}
+	}
+	h->closed_at_ms = now_ms;
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct holder *h = timer->data;
 
+	if (h->leaving) {
+		leave_more(h);
+		return;
+	}
 	start_more(h);
-	if (h->spread_since_ns != 0) {
+	if (h->carries) {
+		carry_more(h);
+	}
+	if (h->spread_since_ns != 0 && !h->side.behind) {
 		spread_keep_alives(h);
 	}
 }
@@ -355,7 +365,6 @@ static void step_hold(struct holder *h, const struct bench_usage *base)
 	wait_s(h, "hold", h->o.hold_s);
 	after = bench_usage(h->o.pid);
 	exchanges = (double)h->up * h->o.hold_s * 1000 / h->o.keep_alive_ms;
-	h->idle_cpu = (after.cpu_s - before.cpu_s) / h->o.hold_s;
 	printf("{\"step\":\"hold\",\"connections\":%u,\"seconds\":%u,\"server_rss_kib\":%llu,"
 	       "\"rss_per_connection_bytes\":%.0f,\"server_cpu_s\":%.3f,"
 	       "\"cpu_us_per_keep_alive\":%.2f}\n",
@@ -365,64 +374,16 @@ static void step_hold(struct holder *h, const struct bench_usage *base)
 	fflush(stdout);
 }
 
-static void step_probe(struct holder *h)
-{
-	if (h->o.has_target && h->o.probe_s > 0) {
-		bench_probe(&h->side, &h->o.target, h->o.probe_s, h->o.pid, h->up, h->idle_cpu);
-	}
-}
-
-static void leave(struct holder *h)
-{
-	h->leaving = true;
-	(void)uv_timer_stop(&h->timer); /* never fails */
-	for (unsigned i = 0; i < h->started; i++) {
-		if (h->held[i].conn != NULL) {
-			mt_conn_close(h->held[i].conn, MT_APP_NONE, "");
-		}
-		if (i % 500 == 0) { /* in pieces that the server's socket takes */
-			(void)uv_run(&h->side.loop, UV_RUN_NOWAIT);
-		}
-	}
-}
-
-/* Connects up to `count` in all, and sees what it costs to hold them. */
-static void step_count(struct holder *h, const struct bench_usage *base, unsigned count)
-{
-	struct bench_usage before = bench_usage(h->o.pid);
-	uint64_t begin = uv_hrtime();
-
-	h->target = count;
-	start_more(h);
-	if (!run_until(h, "connect", all_up, h->o.limit_s)) {
-		fprintf(stderr, "\nholder: not all are up after %u s\n", h->o.limit_s);
-	}
-	wait_s(h, "settle", h->o.settle_s);
-	say_step(h, "connect", base, &before, (double)(uv_hrtime() - begin) / 1e9);
-	step_hold(h, base);
-	step_probe(h);
-}
-
-static void step_tunnels(struct holder *h, const struct bench_usage *base)
-{
-	struct bench_usage before = bench_usage(h->o.pid);
-	uint64_t begin = uv_hrtime();
-
-	if (h->o.tunnels && h->o.has_target) {
-		carry_more(h);
-		(void)run_until(h, "tunnels", all_carried, h->o.limit_s); /* told by what is said */
-		wait_s(h, "settle", h->o.settle_s);
-		say_step(h, "tunnels", base, &before, (double)(uv_hrtime() - begin) / 1e9);
-	}
-}
-
 static void on_line(uv_poll_t *poll, int status, int events)
 {
 	struct holder *h = poll->data;
+	char line[64];
 
 	(void)status;
 	(void)events;
-	h->told = true;
+	if (read(STDIN_FILENO, line, sizeof(line)) >= 0) {
+		h->told = true; /* also by the end of it */
+	}
 }
 
 static bool was_told(struct holder *h)
@@ -440,127 +401,126 @@ static void step_wait(struct holder *h)
 	}
 	printf("{\"step\":\"wait\",\"connections\":%u}\n", h->up);
 	fflush(stdout);
+	h->told = false;
 	(void)uv_poll_start(&poll, UV_READABLE, on_line);   /* has a callback: cannot fail */
 	(void)run_until(h, "wait", was_told, h->o.limit_s); /* goes on either way */
 	uv_close((uv_handle_t *)&poll, NULL);
 	(void)uv_run(&h->side.loop, UV_RUN_NOWAIT); /* `poll` ends here */
 }
 
+/* Connects up to `count` in all, and sees what it costs to hold them. */
+static void step_count(struct holder *h, const struct bench_usage *base, unsigned count)
+{
+	struct bench_usage before = bench_usage(h->o.pid);
+	uint64_t begin = uv_hrtime();
+
+	h->target = count;
+	start_more(h);
+	if (!run_until(h, "connect", all_up, h->o.limit_s)) {
+		fprintf(stderr, "\nholder: not all are up after %u s\n", h->o.limit_s);
+	}
+	wait_s(h, "settle", h->o.settle_s);
+	say_step(h, "connect", base, &before, (double)(uv_hrtime() - begin) / 1e9);
+	step_hold(h, base);
+	step_wait(h);
+}
+
+static void step_tunnels(struct holder *h, const struct bench_usage *base)
+{
+	struct bench_usage before = bench_usage(h->o.pid);
+	uint64_t begin = uv_hrtime();
+
+	if (!h->o.tunnels || !h->o.has_target) {
+		return;
+	}
+	h->carries = true;
+	carry_more(h);
+	(void)run_until(h, "tunnels", all_carried, h->o.limit_s); /* told by what is said */
+	h->carries = false;
+	wait_s(h, "settle", h->o.settle_s);
+	say_step(h, "tunnels", base, &before, (double)(uv_hrtime() - begin) / 1e9);
+	step_wait(h);
+}
+
+static void step_leave(struct holder *h)
+{
+	struct bench_usage before = bench_usage(h->o.pid), after;
+	uint64_t begin = uv_hrtime();
+	unsigned had = h->up;
+
+	h->leaving = true; /* whatever else was to come; the timer does it */
+	(void)run_until(h, "leave", all_gone, LEAVE_S); /* told by what is said */
+	wait_s(h, "settle", h->o.settle_s);
+	after = bench_usage(h->o.pid);
+	printf("{\"step\":\"leave\",\"connections\":%u,\"seconds\":%.2f,\"had\":%u,\"left\":%u,"
+	       "\"dropped\":%llu,\"server_rss_kib\":%llu,\"server_cpu_s\":%.3f}\n",
+		h->up, (double)(uv_hrtime() - begin) / 1e9, had, h->left,
+		(unsigned long long)mt_driver_tx_stats(h->side.driver)->dropped,
+		(unsigned long long)(after.rss_bytes / 1024), after.cpu_s - before.cpu_s);
+	fflush(stdout);
+}
+
 static void run_steps(struct holder *h)
 {
-	struct bench_usage base = bench_usage(h->o.pid), before;
-	uint64_t begin;
+	struct bench_usage base = bench_usage(h->o.pid);
 
 	say_step(h, "start", &base, &base, 0);
-	step_probe(h);
 	(void)uv_timer_start(&h->timer, on_timer, 1, 1); /* has a callback: cannot fail */
 	for (unsigned i = 0; i < h->o.counts; i++) {
 		step_count(h, &base, h->o.count[i]);
 	}
 	step_tunnels(h, &base);
-	step_wait(h);
-	before = bench_usage(h->o.pid);
-	begin = uv_hrtime();
-	leave(h);
-	(void)run_until(h, "leave", all_gone, 60); /* told by what is said */
-	wait_s(h, "settle", h->o.settle_s);
-	say_step(h, "leave", &base, &before, (double)(uv_hrtime() - begin) / 1e9);
+	step_leave(h);
+	(void)uv_timer_stop(&h->timer); /* never fails */
 }
 
-/* ---- set-up ---- */
-
-static void load_profile(struct holder *h)
+static void on_slice_end(int number)
 {
-	char text[MT_PROFILE_MAX + 2];
-	struct mt_profile profile;
-	struct mt_tls_client_config config = {.host = profile.host};
-	char addr[300];
-	const char *what = "";
-	FILE *file = fopen(h->o.profile, "re");
-	size_t n;
-	int err;
-
-	if (file == NULL) {
-		bench_die(h->o.profile, -errno);
-	}
-	n = fread(text, 1, sizeof(text) - 1, file);
-	text[n] = '\0';
-	(void)fclose(file); /* was only read */
-	err = mt_profile_parse(&profile, text, NULL, &what);
-	if (err != 0) {
-		bench_die(what, err);
-	}
-	config.has_key = profile.has_key;
-	memcpy(config.key, profile.key, sizeof(config.key));
-	config.pin_count = profile.pin_count;
-	memcpy(config.pins, profile.pins, sizeof(config.pins));
-	err = mt_tls_client_new(&h->tls, &config);
-	if (err != 0) {
-		bench_die("credentials", err);
-	}
-	(void)snprintf(addr, sizeof(addr), strchr(profile.host, ':') ? "[%s]:%u" : "%s:%u",
-		profile.host, profile.port); /* fits: the host has at most 255 bytes */
-	err = mt_addr_parse(&h->server, addr);
-	if (err != 0) {
-		bench_die("the profile's host is no address", err);
-	}
-	mt_profile_deinit(&profile);
+	(void)number;
+	(void)sched_yield(); /* cannot fail on Linux */
 }
 
-static void open_side(struct holder *h)
+/* What would run on other machines gets what nobody else wants of these processors. By its priority
+ * alone it would keep one that it has got until the next tick, 4 ms at times, while others wait.
+ */
+static void give_way(void)
 {
-	const struct mt_udp_options options = {.connect_ok = true};
-	struct mt_endpoint_config config = {
-		.counters = &h->side.counters,
-		.events = {.on_established = on_established, .on_end = on_end, .user = h},
-		.limits = {.max_connections = UINT32_MAX,
-			.max_streams = 100,
-			.idle_timeout_ns = 120 * SECOND_NS,
-			.max_stream_window = 256u << 10,
-			.max_conn_window = 1u << 20,
-			.max_udp_payload = MT_UDP_PAYLOAD_CEILING,
-			.congestion_control = MT_CC_BBR},
-		.worker_count = 1,
-	};
-	struct mt_addr bind_to;
-	int err = uv_loop_init(&h->side.loop);
+	const struct sched_param none = {0};
+	const struct sigaction action = {.sa_handler = on_slice_end, .sa_flags = SA_RESTART};
+	const struct itimerval slice = {{0, SLICE_US}, {0, SLICE_US}};
 
-	h->side.mem = mt_mem_new();
-	config.mem = h->side.mem;
-	err = err == 0 ? mt_driver_new(&h->side.driver, &h->side.loop, &config) : err;
-	err = err == 0 ? mt_addr_parse(&bind_to,
-				 h->server.sa.sa_family == AF_INET6 ? "[::1]:0" : "127.0.0.1:0")
-		       : err;
-	for (unsigned i = 0; err == 0 && i < h->o.sockets; i++) {
-		err = mt_driver_open_socket(h->side.driver, &bind_to, &options, &h->sockets[i]);
+	if (sched_setscheduler(0, SCHED_IDLE, &none) != 0 ||
+		sigaction(SIGALRM, &action, NULL) != 0 ||
+		setitimer(ITIMER_REAL, &slice, NULL) != 0) {
+		bench_die("priority", -errno);
 	}
-	if (err != 0) {
-		bench_die("sockets", err);
-	}
-	h->side.path = (struct mt_path){
-		.local = h->sockets[0]->local, .remote = h->server, .socket = h->sockets[0]};
-	h->side.tls = h->tls;
-	(void)uv_timer_init(&h->side.loop, &h->timer); /* never fails */
-	h->timer.data = h;
 }
 
 int main(int argc, char **argv)
 {
 	static struct holder h;
+	struct bench_side_config config = {
+		.buffer_bytes = BUFFER_BYTES,
+		.reads_first = true,
+		.events = {.on_established = on_established, .on_end = on_end, .user = &h},
+	};
 
 	holder_options_parse(&h.o, argc, argv);
-	load_profile(&h);
-	open_side(&h);
+	if (h.o.idle) {
+		give_way();
+	}
+	config.profile = h.o.profile;
+	config.sockets = h.o.sockets;
+	bench_side_open(&h.side, &config);
+	(void)uv_timer_init(&h.side.loop, &h.timer); /* never fails */
+	h.timer.data = &h;
 	h.held = calloc(h.o.count[h.o.counts - 1] + 1, sizeof(*h.held));
 	if (h.held == NULL) {
 		bench_die("connections", -ENOMEM);
 	}
 	run_steps(&h);
-	mt_driver_free(h.side.driver);
 	uv_close((uv_handle_t *)&h.timer, NULL);
-	(void)uv_run(&h.side.loop, UV_RUN_DEFAULT);
-	mt_tls_client_unref(h.tls);
-	mt_mem_free(h.side.mem);
+	bench_side_close(&h.side);
 	free(h.held);
 	return 0;
 }

@@ -6,7 +6,6 @@ import sys
 import time
 
 import harness
-import targets
 from harness import SANITIZE, Server, wait_until
 
 sys.path.insert(0, os.path.join(harness.ROOT, "tests", "bench"))
@@ -21,28 +20,33 @@ USED_BYTES = 40 * 1024
 @harness.alone
 def test_ten_thousand_connections():
     settings = {"quic.idle_timeout_secs": "120", "quic.max_connections": str(COUNT + 1)}
-    with Server(settings) as server, targets.TcpTarget(targets.echo) as target:
+    with Server(settings) as server, hold.echo() as target:
         holder = hold.Holder(
-            server, server.enrol("holder"), hold.address(target), "--count", str(COUNT), "--settle",
-            "1", "--probe", "1", "--keep-alive", "3", "--hold", "4", "--tunnels", "--wait",
-            "--limit", str(300 * harness.SLOW), quiet=True)
+            server, server.enrol("holder"), "--target", target, "--count", str(COUNT), "--settle", "1",
+            "--keep-alive", "3", "--hold", "4", "--tunnels", "--wait", "--limit",
+            str(300 * harness.SLOW), quiet=True)
         try:
             assert holder.until("wait"), "the holder ended early"
-            client, full = hold.one_too_many(server)
-            assert len(server.connections()) == COUNT + 1  # gathered in many pieces
+            beside = hold.probe(server, target, server.enrol("probe"), 1, COUNT)
+            assert beside["tunnels"] > 0, beside
+            holder.go_on()
+            assert holder.until("wait"), "the holder ended early"
+            client, full = hold.one_too_many(server, COUNT)
+            assert len(server.connections()) == COUNT  # gathered in many pieces
             steps = holder.leave()
             client.wait_connected(60)
         finally:
             holder.kill()
-        check(server, {step["step"]: step for step in steps}, full)
+        check(server, {step["step"]: step for step in steps + [beside]}, full)
 
 
 def check(server, steps, full):
     assert steps["connect"]["connections"] == COUNT, steps["connect"]
+    assert steps["leave"]["left"] == COUNT, steps["leave"]
     assert full["limit_hits"] > 0 and full["status"]["refused"] > 0, full
     hold_step = steps.get("hold")
     print(f"      {full['said']}")
-    for name in ("connect", "hold", "tunnels", "probe"):
+    for name in ("connect", "hold", "tunnels", "probe", "leave"):
         print(f"      {steps.get(name)}")
     if SANITIZE:
         return  # memory is another matter there
@@ -65,12 +69,11 @@ def test_storm_and_walks():
     a client and all of them are ended, in pieces."""
     count = 200 if SANITIZE else 1500
     settings = {"quic.idle_timeout_secs": "300", "server.workers": "2"}
-    with Server(settings) as server, targets.TcpTarget(targets.echo) as target:
+    with Server(settings) as server:
         client = server.client()
         holder = hold.Holder(
-            server, server.enrol("holder"), hold.address(target), "--count", str(count), "--at-once",
-            str(count), "--settle", "0", "--probe", "0", "--hold", "0", "--wait",
-            "--limit", str(120 * harness.SLOW), quiet=True)
+            server, server.enrol("holder"), "--count", str(count), "--at-once", str(count), "--settle",
+            "0", "--hold", "0", "--wait", "--limit", str(120 * harness.SLOW), quiet=True)
         try:
             assert holder.until("wait"), "the holder ended early"
             assert holder.steps[-2]["connections"] == count, holder.steps

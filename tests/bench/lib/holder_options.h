@@ -6,8 +6,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define HOLDER_SOCKETS_MAX 16
-#define HOLDER_COUNTS_MAX  16
+#define HOLDER_COUNTS_MAX 16
 
 struct holder_options {
 	unsigned count[HOLDER_COUNTS_MAX]; /* rising */
@@ -16,11 +15,11 @@ struct holder_options {
 	unsigned sockets;
 	unsigned keep_alive_ms;
 	unsigned hold_s;
-	unsigned probe_s;
 	unsigned settle_s;
 	unsigned limit_s;
 	bool tunnels;
 	bool wait;
+	bool idle;
 	pid_t pid;
 	struct mt_addr target;
 	bool has_target;
