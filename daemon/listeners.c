@@ -182,9 +182,13 @@ int mt_move_start(struct mt_move *move, struct mt_appliance *a)
 /* A question to the workers, or an order, about some listeners. */
 struct farewell {
 	struct mt_appliance *a;
+	uint64_t asked_ms;
 	size_t count;
 	unsigned ids[MT_LISTENERS_MAX];
-	atomic_uint users[MT_LISTENERS_MAX];
+	struct {
+		struct mt_walk walk;
+		unsigned users[MT_LISTENERS_MAX];
+	} of[MT_WORKERS_MAX]; /* each worker's own */
 };
 
 static struct mt_listener *by_id(struct mt_appliance *a, unsigned id)
@@ -226,14 +230,11 @@ static void closed(void *user, bool cancelled)
 	free(f);
 }
 
-static void end_worker(struct mt_worker *w, unsigned index, void *user)
+static bool end_worker(struct mt_worker *w, unsigned index, void *user)
 {
 	struct farewell *f = user;
 
-	(void)index;
-	for (size_t i = 0; i < f->count; i++) {
-		mt_worker_end_socket_users(w, f->ids[i]);
-	}
+	return mt_worker_end_some_users(w, &f->of[index].walk, f->ids, f->count);
 }
 
 static void ended(void *user, bool cancelled)
@@ -253,37 +254,50 @@ static void order(struct farewell *f, const struct mt_round_ops *ops)
 	}
 }
 
-static void count_worker(struct mt_worker *w, unsigned index, void *user)
+static bool count_worker(struct mt_worker *w, unsigned index, void *user)
 {
 	struct farewell *f = user;
 
-	(void)index;
-	for (size_t i = 0; i < f->count; i++) {
-		(void)atomic_fetch_add(&f->users[i], mt_worker_socket_users(w, f->ids[i]));
+	return mt_worker_count_some_users(
+		w, &f->of[index].walk, f->ids, f->count, f->of[index].users);
+}
+
+static bool is_used(const struct farewell *f, size_t i)
+{
+	for (size_t w = 0; w < MT_WORKERS_MAX; w++) {
+		if (f->of[w].users[i] > 0) {
+			return true;
+		}
 	}
+	return false;
 }
 
 /* Those that nobody needs are closed; when there are none, users that stayed too long are ended. */
 static void counted(void *user, bool cancelled)
 {
 	static const struct mt_round_ops close_ops = {.work = close_worker, .done = closed};
-	static const struct mt_round_ops end_ops = {.work = end_worker, .done = ended};
+	static const struct mt_round_ops end_ops = {.work_some = end_worker, .done = ended};
 	struct farewell *f = user;
 	struct mt_appliance *a = f->a;
 	size_t count = f->count;
+	bool used[MT_LISTENERS_MAX] = {false};
 	bool closes = false;
 
+	for (size_t i = 0; i < count; i++) {
+		used[i] = is_used(f, i);
+	}
+	memset(f->of, 0, sizeof(f->of)); /* for the next walk */
 	f->count = 0;
 	for (int late = 0; late < 2 && !closes && !cancelled; late++) {
 		for (size_t i = 0; i < count; i++) {
 			struct mt_listener *l = by_id(a, f->ids[i]);
 			bool over = l != NULL && l->state >= MT_LISTENER_ENDING;
-			bool unused = atomic_load(&f->users[i]) == 0;
 
-			if (l == NULL || l->state == MT_LISTENER_SERVES) {
-				continue; /* taken back meanwhile */
+			if (l == NULL || l->state == MT_LISTENER_SERVES ||
+				l->retired_ms > f->asked_ms) {
+				continue; /* taken back meanwhile, and maybe given up again */
 			}
-			if (late == 0 ? unused || over
+			if (late == 0 ? !used[i] || over
 				      : uv_now(a->loop) - l->retired_ms > MT_RETIRED_MAX_MS) {
 				l->state = late == 0 ? MT_LISTENER_CLOSING : MT_LISTENER_ENDING;
 				f->ids[f->count++] = l->id;
@@ -296,7 +310,7 @@ static void counted(void *user, bool cancelled)
 
 void mt_listeners_tick(struct mt_appliance *a, bool hold)
 {
-	static const struct mt_round_ops ops = {.work = count_worker, .done = counted};
+	static const struct mt_round_ops ops = {.work_some = count_worker, .done = counted};
 	struct farewell *f = NULL;
 
 	if (hold || a->listeners.asking) {
@@ -316,6 +330,7 @@ void mt_listeners_tick(struct mt_appliance *a, bool hold)
 	}
 	if (f != NULL) {
 		f->a = a;
+		f->asked_ms = uv_now(a->loop);
 		a->listeners.asking = true;
 		order(f, &ops);
 	}

@@ -122,10 +122,13 @@ int mt_worker_add_socket(
 	struct mt_worker *w, unsigned listener, const struct mt_udp_socket *socket) MT_MUST_CHECK;
 /* See mt_driver_retire_socket; an unknown listener is none's. */
 void mt_worker_retire_socket(struct mt_worker *w, unsigned listener, bool retired);
-/* How many connections cannot do without the retired listener. */
-unsigned mt_worker_socket_users(struct mt_worker *w, unsigned listener);
+/* How many of the next connections cannot do without each of these retired listeners, added to
+ * `users`; whether there are more. */
+bool mt_worker_count_some_users(struct mt_worker *w, struct mt_walk *walk,
+	const unsigned *listeners, size_t count, unsigned *users);
 /* Ends them, with MT_APP_SHUTDOWN. */
-void mt_worker_end_socket_users(struct mt_worker *w, unsigned listener);
+bool mt_worker_end_some_users(
+	struct mt_worker *w, struct mt_walk *walk, const unsigned *listeners, size_t count);
 /* All workers close the same listener together: the kernel renumbers what is left of a group. */
 void mt_worker_close_socket(struct mt_worker *w, unsigned listener);
 /* The same for TLS over TCP, for which a listening, non-blocking descriptor is handed over. What

@@ -28,8 +28,7 @@ static enum mt_recheck what_changed(
 	return mt_rules_keep(after->rules) ? MT_RECHECK_KEEP : MT_RECHECK_CUT;
 }
 
-/* The next session of the walk, or NULL. Whoever calls it may end that session. */
-static struct mt_session *walk_on(struct mt_worker *w, struct mt_walk *walk)
+struct mt_session *mt_worker_walk_on(struct mt_worker *w, struct mt_walk *walk)
 {
 	struct mt_session *s = walk->next;
 
@@ -49,8 +48,7 @@ static bool leave(struct mt_walk *walk)
 	return false;
 }
 
-/* Whether there is more; else the walk is over. */
-static bool has_more(struct mt_walk *walk)
+bool mt_worker_walk_has_more(struct mt_walk *walk)
 {
 	return walk->next != NULL || leave(walk);
 }
@@ -76,12 +74,12 @@ bool mt_worker_recheck_some(struct mt_worker *w, struct mt_recheck_walk *walk)
 	struct mt_session *s;
 
 	for (unsigned i = 0; i < MT_WALK_SOME && closes < MT_WALK_CLOSES &&
-			     (s = walk_on(w, &walk->walk)) != NULL;
+			     (s = mt_worker_walk_on(w, &walk->walk)) != NULL;
 		i++) {
 		mt_session_recheck(s, (enum mt_recheck)walk->how);
 		closes += s->closing;
 	}
-	return has_more(&walk->walk);
+	return mt_worker_walk_has_more(&walk->walk);
 }
 
 bool mt_worker_drain_some(struct mt_worker *w, struct mt_walk *walk)
@@ -92,10 +90,10 @@ bool mt_worker_drain_some(struct mt_worker *w, struct mt_walk *walk)
 	w->env.draining = true;
 	mt_endpoint_set_draining(mt_worker_endpoint(w), true);
 	mt_tls_front_set_draining(w->tls);
-	for (unsigned i = 0; i < MT_WALK_CLOSES && (s = walk_on(w, walk)) != NULL; i++) {
+	for (unsigned i = 0; i < MT_WALK_CLOSES && (s = mt_worker_walk_on(w, walk)) != NULL; i++) {
 		mt_session_notify(s, MT_NOTICE_DRAINING, MT_SESSION_DRAINING_TEXT);
 	}
-	more = has_more(walk);
+	more = mt_worker_walk_has_more(walk);
 	if (!more && w->env.tunnels_open == 0) {
 		w->env.on_idle(w->env.user);
 	}
@@ -114,27 +112,28 @@ bool mt_worker_some_connections(struct mt_worker *w, struct mt_walk *walk, const
 	struct mt_session *s;
 	bool wanted = true;
 
-	for (unsigned i = 0; i < MT_WALK_SOME && wanted && (s = walk_on(w, walk)) != NULL; i++) {
+	for (unsigned i = 0; i < MT_WALK_SOME && wanted && (s = mt_worker_walk_on(w, walk)) != NULL;
+		i++) {
 		if (client == NULL || strcmp(s->client, client) == 0) {
 			mt_session_get_row(s, &row, w->index);
 			wanted = fn(&row, user);
 		}
 	}
-	return wanted ? has_more(walk) : leave(walk);
+	return wanted ? mt_worker_walk_has_more(walk) : leave(walk);
 }
 
 bool mt_worker_kick_some(struct mt_worker *w, struct mt_walk *walk, uint64_t serial, int *result)
 {
 	struct mt_session *s;
 
-	for (unsigned i = 0; i < MT_WALK_SOME && (s = walk_on(w, walk)) != NULL; i++) {
+	for (unsigned i = 0; i < MT_WALK_SOME && (s = mt_worker_walk_on(w, walk)) != NULL; i++) {
 		if (mt_session_serial(s) == serial) {
 			mt_session_close(s, MT_APP_KICKED, mt_app_code_text(MT_APP_KICKED));
 			*result = 0;
 			return leave(walk);
 		}
 	}
-	return has_more(walk);
+	return mt_worker_walk_has_more(walk);
 }
 
 bool mt_worker_kick_client_some(
@@ -143,8 +142,8 @@ bool mt_worker_kick_client_some(
 	unsigned closes = 0;
 	struct mt_session *s;
 
-	for (unsigned i = 0;
-		i < MT_WALK_SOME && closes < MT_WALK_CLOSES && (s = walk_on(w, walk)) != NULL;
+	for (unsigned i = 0; i < MT_WALK_SOME && closes < MT_WALK_CLOSES &&
+			     (s = mt_worker_walk_on(w, walk)) != NULL;
 		i++) {
 		if (!s->closing && strcmp(s->client, name) == 0) {
 			mt_session_close(s, MT_APP_KICKED, mt_app_code_text(MT_APP_KICKED));
@@ -152,7 +151,7 @@ bool mt_worker_kick_client_some(
 		}
 	}
 	*count += closes;
-	return has_more(walk);
+	return mt_worker_walk_has_more(walk);
 }
 
 static void observe_memory(struct mt_worker *w)
@@ -222,10 +221,11 @@ static void close_some(struct mt_message_node *node, void *receiver)
 	struct mt_worker *w = receiver;
 	struct mt_session *s;
 
-	for (unsigned i = 0; i < MT_WALK_CLOSES && (s = walk_on(w, &w->stop_walk)) != NULL; i++) {
+	for (unsigned i = 0;
+		i < MT_WALK_CLOSES && (s = mt_worker_walk_on(w, &w->stop_walk)) != NULL; i++) {
 		mt_session_close_now(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
 	}
-	if (has_more(&w->stop_walk)) {
+	if (mt_worker_walk_has_more(&w->stop_walk)) {
 		mt_worker_post(w, node);
 		return;
 	}
@@ -248,11 +248,12 @@ static void say_farewell_to_some(struct mt_message_node *node, void *receiver)
 	struct mt_worker *w = receiver;
 	struct mt_session *s;
 
-	for (unsigned i = 0; i < MT_WALK_CLOSES && (s = walk_on(w, &w->stop_walk)) != NULL; i++) {
+	for (unsigned i = 0;
+		i < MT_WALK_CLOSES && (s = mt_worker_walk_on(w, &w->stop_walk)) != NULL; i++) {
 		w->farewells = w->farewells || mt_session_has_channel(s);
 		mt_session_close(s, MT_APP_SHUTDOWN, mt_app_code_text(MT_APP_SHUTDOWN));
 	}
-	if (has_more(&w->stop_walk)) {
+	if (mt_worker_walk_has_more(&w->stop_walk)) {
 		mt_worker_post(w, node);
 	} else if (LIST_EMPTY(&w->sessions)) {
 		uv_stop(&w->loop);

@@ -71,6 +71,12 @@ void mt_worker_set_tls_limits(struct mt_worker *w);
 /* worker_control.c: while there are sessions, looks at them regularly for what time brings. */
 void mt_worker_watch_sessions(struct mt_worker *w);
 
+/* worker_control.c: the next session of the walk, or NULL. Whoever calls it may end that session.
+ */
+struct mt_session *mt_worker_walk_on(struct mt_worker *w, struct mt_walk *walk);
+/* Whether there is more; else the walk is over. */
+bool mt_worker_walk_has_more(struct mt_walk *walk);
+
 /* worker_control.c: says farewell to every client, then ends the loop. */
 void mt_worker_begin_stop(struct mt_worker *w);
 

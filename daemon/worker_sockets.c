@@ -39,29 +39,39 @@ static bool uses(struct mt_worker *w, const struct mt_session *s, const struct m
 	       mt_driver_needs_socket(w->driver, &path, udp);
 }
 
-unsigned mt_worker_socket_users(struct mt_worker *w, unsigned listener)
+bool mt_worker_count_some_users(struct mt_worker *w, struct mt_walk *walk,
+	const unsigned *listeners, size_t count, unsigned *users)
 {
-	const struct mt_udp_socket *udp = find(w, listener);
 	const struct mt_session *s;
-	unsigned count = 0;
 
-	for (s = LIST_FIRST(&w->sessions); s != NULL; s = LIST_NEXT(s, of_worker)) {
-		count += uses(w, s, udp);
-	}
-	return count;
-}
-
-void mt_worker_end_socket_users(struct mt_worker *w, unsigned listener)
-{
-	const struct mt_udp_socket *udp = find(w, listener);
-	struct mt_session *next;
-
-	for (struct mt_session *s = LIST_FIRST(&w->sessions); s != NULL; s = next) {
-		next = LIST_NEXT(s, of_worker);
-		if (uses(w, s, udp)) {
-			mt_session_close(s, MT_APP_SHUTDOWN, "this address is served no longer");
+	for (unsigned i = 0; i < MT_WALK_SOME && (s = mt_worker_walk_on(w, walk)) != NULL; i++) {
+		for (size_t k = 0; k < count; k++) {
+			users[k] += uses(w, s, find(w, listeners[k]));
 		}
 	}
+	return mt_worker_walk_has_more(walk);
+}
+
+bool mt_worker_end_some_users(
+	struct mt_worker *w, struct mt_walk *walk, const unsigned *listeners, size_t count)
+{
+	struct mt_session *s;
+	unsigned closes = 0;
+
+	for (unsigned i = 0; i < MT_WALK_SOME && closes < MT_WALK_CLOSES &&
+			     (s = mt_worker_walk_on(w, walk)) != NULL;
+		i++) {
+		bool used = false;
+
+		for (size_t k = 0; k < count && !used; k++) {
+			used = uses(w, s, find(w, listeners[k]));
+		}
+		if (used) {
+			mt_session_close(s, MT_APP_SHUTDOWN, "this address is served no longer");
+			closes++;
+		}
+	}
+	return mt_worker_walk_has_more(walk);
 }
 
 void mt_worker_close_socket(struct mt_worker *w, unsigned listener)
