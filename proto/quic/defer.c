@@ -77,14 +77,69 @@ bool mt_endpoint_defer(struct mt_endpoint *ep, enum mt_deferred_class class,
 	return true;
 }
 
+void mt_endpoint_defer_more(struct mt_endpoint *ep, struct mt_cid_owner *owner,
+	const struct mt_path *path, unsigned ecn, const uint8_t *data, size_t len)
+{
+	struct mt_deferred *d = (struct mt_deferred *)owner;
+	struct mt_deferred_queue *q = &ep->deferred[d->class];
+	struct mt_deferred *more = NULL;
+	ngtcp2_pkt_hd hd;
+
+	if (d->more || !mt_addr_equal(&d->path.remote, &path->remote) ||
+		(d->len == len && memcmp(d->data, data, len) == 0) ||
+		ngtcp2_accept(&hd, data, len) != 0) {
+		return; /* the ones that wait are as good */
+	}
+	if (q->bytes + len <= caps[d->class].bytes) {
+		more = mt_mem_alloc(ep->cfg.mem, sizeof(*more) + len);
+	}
+	if (!more) {
+		mt_count(&ep->cfg.counters->handshake_packets_dropped, 1);
+		return;
+	}
+	*more = (struct mt_deferred){.path = *path, .ecn = ecn, .len = len};
+	memcpy(more->data, data, len);
+	d->more = more;
+	q->bytes += len;
+}
+
 static void take_out(struct mt_endpoint *ep, struct mt_deferred *d)
 {
 	struct mt_deferred_queue *q = &ep->deferred[d->class];
 
 	TAILQ_REMOVE(&q->list, d, entry);
 	q->count--;
-	q->bytes -= d->len;
+	q->bytes -= d->len + (d->more ? d->more->len : 0);
 	mt_cid_remove_all(ep->cids, &d->owner);
+}
+
+static void release(struct mt_endpoint *ep, struct mt_deferred *d)
+{
+	mt_mem_release(ep->cfg.mem, d->more);
+	mt_mem_release(ep->cfg.mem, d);
+}
+
+/* Whether the first packet has made a connection, whose ids are those of the packets after it. */
+static bool has_conn(const struct mt_endpoint *ep, const struct mt_deferred *d)
+{
+	const struct mt_cid_owner *owner = NULL;
+	ngtcp2_version_cid vc;
+
+	if (ngtcp2_pkt_decode_version_cid(&vc, d->data, d->len, MT_CID_LEN) == 0) {
+		owner = mt_cid_find(ep->cids, vc.dcid, vc.dcidlen);
+	}
+	return owner && owner->kind == MT_OWNER_CONN;
+}
+
+static void receive(struct mt_endpoint *ep, const struct mt_deferred *d)
+{
+	ep->is_handshaking = true;
+	mt_endpoint_receive_one(ep, &d->path, d->ecn, d->data, d->len);
+	if (d->more && has_conn(ep, d->more)) {
+		mt_endpoint_receive_one(
+			ep, &d->more->path, d->more->ecn, d->more->data, d->more->len);
+	}
+	ep->is_handshaking = false;
 }
 
 /* With many handshakes under way those who would begin another one wait: clients then answer as
@@ -143,15 +198,13 @@ bool mt_endpoint_run_deferred(struct mt_endpoint *ep)
 	if (d->class != MT_DEFERRED_BEGUN && is_late(ep, d)) {
 		mt_endpoint_refuse_waiting(ep, &d->path, d->data, d->len);
 	} else {
-		ep->is_handshaking = true;
-		mt_endpoint_receive_one(ep, &d->path, d->ecn, d->data, d->len);
-		ep->is_handshaking = false;
+		receive(ep, d);
 		/* Anybody can send tokens: those that are none take nobody's turn. */
 		if (d->class == MT_DEFERRED_PROVEN && ep->half_open > half_open) {
 			ep->begun_ns = ep->now_ns;
 		}
 	}
-	mt_mem_release(ep->cfg.mem, d);
+	release(ep, d);
 	return true;
 }
 
@@ -178,7 +231,7 @@ void mt_endpoint_drop_deferred(struct mt_endpoint *ep)
 	for (size_t i = 0; i < MT_DEFERRED_CLASSES; i++) {
 		while ((d = TAILQ_FIRST(&ep->deferred[i].list))) {
 			take_out(ep, d);
-			mt_mem_release(ep->cfg.mem, d);
+			release(ep, d);
 		}
 	}
 }

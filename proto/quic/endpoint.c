@@ -355,7 +355,7 @@ void mt_endpoint_receive_one(struct mt_endpoint *ep, const struct mt_path *path,
 	if (owner && owner->kind == MT_OWNER_CONN) {
 		receive_owned(ep, (struct mt_conn *)owner, path, ecn, data, len);
 	} else if (owner && owner->kind == MT_OWNER_WAITING) {
-		return; /* the one that waits is as good */
+		mt_endpoint_defer_more(ep, owner, path, ecn, data, len);
 	} else if (owner) {
 		receive_closing(ep, (struct mt_closing *)owner, path, len);
 	} else if (is_foreign(ep, &vc)) {

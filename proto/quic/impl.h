@@ -206,6 +206,7 @@ struct mt_deferred {
 	struct mt_cid_owner owner; /* of a first one's id: what comes again meanwhile is not kept */
 	TAILQ_ENTRY(mt_deferred) entry;
 	enum mt_deferred_class class;
+	struct mt_deferred *more; /* the rest of a hello that is too large for one; NULL: none */
 	struct mt_path path;
 	uint64_t since_ns;
 	unsigned ecn;
@@ -387,6 +388,11 @@ void mt_conn_leave_opening(struct mt_conn *c);
 bool mt_endpoint_defer(struct mt_endpoint *ep, enum mt_deferred_class class,
 	const struct mt_path *path, const ngtcp2_cid *dcid, unsigned ecn, const uint8_t *data,
 	size_t len) MT_MUST_CHECK;
+/* Another first packet for the id of one that waits, `owner`: a second one, which may hold the rest
+ * of the client's hello, is kept, what is beyond that or the same again is not.
+ */
+void mt_endpoint_defer_more(struct mt_endpoint *ep, struct mt_cid_owner *owner,
+	const struct mt_path *path, unsigned ecn, const uint8_t *data, size_t len);
 void mt_endpoint_init_deferred(struct mt_endpoint *ep);
 void mt_endpoint_drop_deferred(struct mt_endpoint *ep);
 /* Clients that wait for a handshake to begin. */

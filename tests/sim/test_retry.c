@@ -305,20 +305,36 @@ static void test_junk_does_not_silence_retry(void **state)
 	tear_down(f);
 }
 
+/* A key share so large that the client's hello needs two packets, which it has then sent. */
+static void greet_at_length(struct fixture *f)
+{
+	static const char large[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-GROUP-ALL:+GROUP-FFDHE8192:"
+				    "+GROUP-X25519:%DISABLE_TLS13_COMPAT_MODE";
+
+	connect_client(f);
+	assert_int_equal(gnutls_priority_set_direct(f->conn->tls.session, large, NULL), 0);
+	flush(f, &f->client);
+	assert_int_equal(f->client.count, 2);
+}
+
+/* Hands one of its packets to the server, before the server's turn. */
+static void wait_at_server(struct fixture *f, size_t i)
+{
+	struct mt_path path = {.local = f->server.addr, .remote = f->client.addr, .socket = f};
+
+	mt_endpoint_receive(
+		f->server.ep, &path, 0, f->client.packets[i], f->client.lens[i], 0, f->now_ns);
+}
+
 /* A ClientHello of two packets whose first one is lost: the address is validated before anything is
  * kept, and the client gets in.
  */
 static void test_client_hello_in_two_packets(void **state)
 {
-	static const char large[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-GROUP-ALL:+GROUP-FFDHE8192:"
-				    "+GROUP-X25519:%DISABLE_TLS13_COMPAT_MODE";
 	struct fixture *f = set_up();
 
 	(void)state;
-	connect_client(f);
-	assert_int_equal(gnutls_priority_set_direct(f->conn->tls.session, large, NULL), 0);
-	flush(f, &f->client);
-	assert_int_equal(f->client.count, 2);
+	greet_at_length(f);
 	to_server(f, &f->client.addr, f->client.packets[1], f->client.lens[1]);
 	assert_int_equal(f->server.count, 1);
 	assert_true(is_retry(f->server.packets[0]));
@@ -349,6 +365,51 @@ static void test_client_hello_in_two_packets(void **state)
 	tear_down(f);
 }
 
+/* Both come in one batch, and wait for the same turn: the second is not the first sent again. What
+ * is beyond them, or the same once more, is not kept.
+ */
+static void test_client_hello_in_one_batch(void **state)
+{
+	struct fixture *f = set_up();
+	size_t before;
+
+	(void)state;
+	greet_at_length(f);
+	before = mt_mem_used(f->server.mem);
+	wait_at_server(f, 0);
+	wait_at_server(f, 0);
+	assert_true(mt_mem_used(f->server.mem) - before < 2000);
+	for (unsigned i = 0; i < 10; i++) {
+		wait_at_server(f, 1);
+	}
+	assert_true(mt_mem_used(f->server.mem) - before < 4000);
+	assert_int_equal(mt_endpoint_waiting(f->server.ep), 1);
+	flush(f, &f->server);
+	assert_int_equal(mt_endpoint_count(f->server.ep), 1);
+	/* More than one of them holds: it has all been read. */
+	assert_true(TAILQ_FIRST(&f->server.ep->all)->crypto_bytes > NGTCP2_MAX_UDP_PAYLOAD_SIZE);
+	tear_down(f);
+}
+
+/* Who is told to come again with a token is told so once. */
+static void test_client_hello_in_one_batch_put_off(void **state)
+{
+	struct fixture *f = set_up();
+
+	(void)state;
+	greet_at_length(f);
+	f->server.ep->half_open = MT_HALF_OPEN_RETRY;
+	wait_at_server(f, 0);
+	wait_at_server(f, 1);
+	flush(f, &f->server);
+	f->server.ep->half_open = 0;
+	assert_int_equal(f->server.count, 1);
+	assert_true(is_retry(f->server.packets[0]));
+	assert_false(mt_endpoint_is_deferring(f->server.ep));
+	assert_int_equal(mt_mem_used(f->server.mem), 0);
+	tear_down(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -360,6 +421,8 @@ int main(void)
 		cmocka_unit_test(test_expired_token),
 		cmocka_unit_test(test_junk_does_not_silence_retry),
 		cmocka_unit_test(test_client_hello_in_two_packets),
+		cmocka_unit_test(test_client_hello_in_one_batch),
+		cmocka_unit_test(test_client_hello_in_one_batch_put_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
