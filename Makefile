@@ -213,6 +213,9 @@ BENCH_SRC := $(filter-out $(if $(wildcard /usr/include/liburing.h),,tests/bench/
 	$(wildcard tests/bench/*.c))
 BENCHES   := $(patsubst tests/%.c,$(BUILD)/%,$(BENCH_SRC))
 $(foreach t,$(BENCH_SRC),$(eval $(call test_rule,$(t),$(call links,$(t)))))
+# Clients, all of them but their command line.
+$(BUILD)/bench/clients: $(call objects,$(WIRE_SRC) $(QUIC_SRC) $(IO_SRC) \
+	$(filter-out client/main.c client/cmd_%.c client/session.c,$(CLIENT_SRC)))
 $(BUILD)/bench/uring: private LINK_FLAGS := -Wl,--no-as-needed -luring -Wl,--as-needed
 
 # A shim for a peer that is measured.
@@ -292,7 +295,7 @@ $(COUNT_MALLOC): tests/preload/count_malloc.c $(BUILD)/flags
 
 ## integration  run the real programs: traffic, faults, bad input (MYTUNNEL_TESTS=name: some of them)
 integration: all $(INTEROP) $(COUNT_MALLOC) $(BUILD)/bench/load $(BUILD)/bench/handshakes \
-		$(BUILD)/bench/interactive \
+		$(BUILD)/bench/interactive $(BUILD)/bench/clients \
 		$(HOLDERS)
 	$(Q)MYTUNNEL_BUILD=$(BUILD) MYTUNNEL_SANITIZE=$(SANITIZE) MYTUNNEL_JOBS=$(MYTUNNEL_JOBS) \
 		$(PYTHON) tests/integration/run.py $(MYTUNNEL_TESTS)

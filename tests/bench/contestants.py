@@ -186,8 +186,8 @@ class TwoWorkers(OneWorker):
 
 
 class Crowd(Contestant):
-    """A hundred clients of one worker, and one more; they start when they are needed, and would be in the
-    way of others before."""
+    """A hundred clients of one worker in one process, which plays a hundred machines, and one more for
+    the bulk; they start when they are needed, and would be in the way of others before."""
 
     name = "crowd"
     title = "MyTunnel, 100 connections"
@@ -200,12 +200,13 @@ class Crowd(Contestant):
         server = self.stack.enter_context(Server({"logging.level": "error", "server.workers": "1"},
                                                  prefix=pinned(self.pins["server"])))
         self.server_pids = [server.process.pid]
-        clients = [server.client(wait=False, prefix=pinned(self.pins["client"]))
-                   for _ in range(self.clients + 1)]
-        for client in clients:
-            client.wait_connected(60)
-        self.client_pids = [clients[0].process.pid]
-        self.ports = [client.port for client in clients]
+        bulk = server.client(wait=False, prefix=pinned(self.pins["client"]))
+        profiles = [server.enrol(f"crowd{number}") for number in range(self.clients)]
+        crowd = self.spawn("client", server.folder, [program("bench/clients"), *profiles])
+        ports = crowd.wait_line(r"(?m)^ports ([\d,]+)$", 60).group(1)
+        bulk.wait_connected(60)
+        self.client_pids = [bulk.process.pid]
+        self.ports = [bulk.port, *map(int, ports.split(","))]
 
 
 class Ssh(Contestant):

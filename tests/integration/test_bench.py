@@ -11,7 +11,7 @@ import xml.etree.ElementTree
 from harness import ROOT, SLOW, run
 
 BENCH = os.path.join(ROOT, "tests", "bench")
-CONTESTANTS = ("direct", "mytunnel", "workers-2")
+CONTESTANTS = ("direct", "mytunnel", "workers-2", "crowd")
 
 
 def measure(folder, parts, *contestants):
@@ -36,6 +36,7 @@ def test_bench_runs():
         for case in cases:
             assert {(part, case, "direct"), (part, case, "mytunnel")} <= measured, (part, case)
     assert ("workers", "tunnels", "workers-2") in measured
+    assert ("interactive", "up", "crowd") in measured
     for row in result["results"]:
         # Bulk beside round trips gives way to everything, on a busy machine for a whole window.
         told = "p50_us" if row["part"] == "interactive" else "rate"
