@@ -251,30 +251,50 @@ static struct slab *take_spare(struct mt_mem *mem, size_t bytes)
 	return NULL;
 }
 
-static struct slab *new_slab(struct mt_mem *mem, unsigned class)
+static struct slab *map_slab(struct mt_mem *mem, size_t bytes)
 {
-	size_t bytes = mem->class_bytes[class] >= LARGE_FROM ? LARGE_BYTES : SLAB_BYTES;
-	struct slab *slab = take_spare(mem, bytes);
+	struct slab *slab = bytes == LARGE_BYTES ? map_large() : map(bytes);
 
-	if (!slab) {
-		slab = bytes == LARGE_BYTES ? map_large() : NULL;
-		if (!slab) { /* where there is no room for a large one, there may be for a small one
-			      */
-			bytes = SLAB_BYTES;
-			slab = map(bytes);
-		}
-		if (!slab) {
-			return NULL;
-		}
+	if (slab) {
 		slab->bytes = bytes;
 		mem->held += bytes;
 	}
-	mem->class_bytes[class] += bytes;
+	return slab;
+}
+
+/* Where there is no room for a slab of the one size there may be for one of the other, or one lies
+ * spare. */
+static struct slab *get_slab(struct mt_mem *mem, size_t bytes)
+{
+	size_t other = bytes == LARGE_BYTES ? SLAB_BYTES : LARGE_BYTES;
+	struct slab *slab = take_spare(mem, bytes);
+
+	if (!slab) {
+		slab = map_slab(mem, bytes);
+	}
+	if (!slab) {
+		slab = take_spare(mem, other);
+	}
+	if (!slab && other == SLAB_BYTES) {
+		slab = map_slab(mem, other);
+	}
+	return slab;
+}
+
+static struct slab *new_slab(struct mt_mem *mem, unsigned class)
+{
+	struct slab *slab =
+		get_slab(mem, mem->class_bytes[class] >= LARGE_FROM ? LARGE_BYTES : SLAB_BYTES);
+
+	if (!slab) {
+		return NULL;
+	}
+	mem->class_bytes[class] += slab->bytes;
 	slab->class = class;
 	slab->used = 0;
 	slab->free = NULL;
 	slab->carve = slab->data;
-	slab->end = (uint8_t *)slab + bytes;
+	slab->end = (uint8_t *)slab + slab->bytes;
 	TAILQ_INSERT_HEAD(&mem->with_room[class], slab, of_class);
 	return slab;
 }

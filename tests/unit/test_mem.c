@@ -118,34 +118,53 @@ static void test_release_spare_follows(void **state)
 	mt_mem_free(mem);
 }
 
-/* Where there is no room for a large slab, there may be some for a small one. */
-static void test_alloc_without_large_slabs(void **state)
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/* From now on the system gives only so much more; returns what it would have given. Sanitizers take
+ * more room than any limit that this could set. */
+static struct rlimit limit_room(size_t bytes)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	(void)state;
-	skip(); /* they take more room than any limit that this could set */
-#else
-	struct mt_mem *mem = mt_mem_new();
 	struct rlimit before, limit;
-	static void *blocks[40000];
 	unsigned long pages = 0;
-	size_t count = 0, held;
-	FILE *file;
+	FILE *file = fopen("/proc/self/statm", "re");
 
-	(void)state;
-	while (mt_mem_held(mem) < 17u << 20) {
-		blocks[count] = mt_mem_alloc(mem, 2000);
-		assert_non_null(blocks[count++]);
-	}
-	file = fopen("/proc/self/statm", "re");
 	assert_non_null(file);
 	assert_int_equal(fscanf(file, "%lu", &pages), 1);
 	assert_int_equal(fclose(file), 0);
 	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
 	limit = before;
-	limit.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + (3u << 20);
-	held = mt_mem_held(mem);
+	limit.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + bytes;
 	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+	return before;
+}
+
+static size_t alloc_until_held(struct mt_mem *mem, void **blocks, size_t len, size_t held)
+{
+	size_t count = 0;
+
+	while (mt_mem_held(mem) < held) {
+		blocks[count] = mt_mem_alloc(mem, len);
+		assert_non_null(blocks[count++]);
+	}
+	return count;
+}
+#endif
+
+/* Where there is no room for a large slab, there may be some for a small one. */
+static void test_alloc_without_large_slabs(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	(void)state;
+	skip();
+#else
+	struct mt_mem *mem = mt_mem_new();
+	static void *blocks[40000];
+	struct rlimit before;
+	size_t count, held;
+
+	(void)state;
+	count = alloc_until_held(mem, blocks, 2000, 17u << 20);
+	held = mt_mem_held(mem);
+	before = limit_room(3u << 20);
 	while (count < 40000 && (blocks[count] = mt_mem_alloc(mem, 2000))) {
 		count++;
 	}
@@ -157,6 +176,49 @@ static void test_alloc_without_large_slabs(void **state)
 	}
 	assert_int_equal(mt_mem_used(mem), 0);
 	assert_true(mt_mem_held(mem) <= 5u << 20);
+	mt_mem_free(mem);
+#endif
+}
+
+/* Where there is no room at all, what lies spare serves, of whichever size it is. */
+static void test_alloc_from_spare_of_the_other_size(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	(void)state;
+	skip();
+#else
+	struct mt_mem *mem = mt_mem_new();
+	static void *blocks[40000], *others[40000];
+	size_t count, other_count, before_count;
+	struct rlimit before;
+	void *small;
+
+	(void)state;
+	/* A class that wants large slabs, when small ones lie spare. */
+	count = alloc_until_held(mem, blocks, 2000, 17u << 20);
+	other_count = alloc_until_held(mem, others, 3000, mt_mem_held(mem) + (4u << 20));
+	while (other_count > 0) {
+		mt_mem_release(mem, others[--other_count]);
+	}
+	before = limit_room(0);
+	before_count = count;
+	while (count < 40000 && (blocks[count] = mt_mem_alloc(mem, 2000))) {
+		count++;
+	}
+	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+	assert_true(count < 40000);
+	assert_true((count - before_count) * 2000 > 3u << 20);
+	/* A class that wants a small one, when large ones do. */
+	count += alloc_until_held(mem, blocks + count, 2000, 28u << 20);
+	for (size_t i = 0; i < count; i++) {
+		mt_mem_release(mem, blocks[i]);
+	}
+	assert_int_equal(mt_mem_used(mem), 0);
+	before = limit_room(0);
+	small = mt_mem_alloc(mem, 100);
+	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+	assert_non_null(small);
+	mt_mem_release(mem, small);
 	mt_mem_free(mem);
 #endif
 }
@@ -204,6 +266,7 @@ int main(void)
 		cmocka_unit_test(test_release_gives_back),
 		cmocka_unit_test(test_release_spare_follows),
 		cmocka_unit_test(test_alloc_without_large_slabs),
+		cmocka_unit_test(test_alloc_from_spare_of_the_other_size),
 		cmocka_unit_test(test_ngtcp2_interface),
 	};
 
