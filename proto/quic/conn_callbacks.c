@@ -94,6 +94,7 @@ static int acked_stream_data(
 	(void)qc, (void)id, (void)offset, (void)user;
 	if (stream_user) {
 		mt_stream_on_acked(stream_user, (size_t)len);
+		mt_conn_note_acked(stream_user);
 	}
 	return 0;
 }

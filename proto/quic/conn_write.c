@@ -159,6 +159,7 @@ static void on_sent(struct mt_quic_stream *s, size_t len, bool fin)
 	s->tx_sent += len;
 	s->conn->tx_unacked += len;
 	s->conn->info.bytes_sent += len;
+	mt_conn_watch_large(s, len);
 	if (fin) {
 		s->tx_fin_sent = true;
 	}
@@ -250,6 +251,7 @@ static ngtcp2_ssize write_packet(
 		}
 	} while (n == NGTCP2_ERR_WRITE_MORE);
 	if (n > 0) {
+		mt_conn_note_sent(c, (size_t)n);
 		count_repetition(c, (size_t)n, sent_before);
 	}
 	return n;

@@ -141,8 +141,19 @@ struct mt_conn {
 	uint32_t unpaced_bytes; /* sent since the pacer was told last */
 	/* Since when nothing came while large packets were under way; 0: they are answered. */
 	uint64_t unanswered_ns;
+	/* Bytes that left in a packet of more than the smallest size: the last ones before `end`.
+	 */
+	struct {
+		struct mt_quic_stream *stream; /* NULL: none are watched */
+		uint64_t end;
+		uint64_t since_ns; /* when any of that stream's were acknowledged last */
+		unsigned packets;  /* of more than the smallest size, sent since */
+		bool is_proof;     /* of what the path carries, once acknowledged */
+	} large;
 	uint64_t narrow_until_ns; /* packets are the smallest until then */
+	uint64_t doubted_ns;      /* when that was decided last */
 	uint8_t narrow_count;
+	bool is_narrow_untried; /* nothing of some size has left since packets are the smallest */
 	/* What has happened since the budget's second began. */
 	struct {
 		uint64_t since_ns;
@@ -306,8 +317,15 @@ size_t mt_conn_probe_payload(const struct mt_conn *c);
 /* Large packets that vanish all at once, since the path has changed and nobody tells (RFC 8899,
  * section 4.3): `watch` before each turn of sending, with the bytes under way; `doubt` when a timer
  * has gone off. After two probe timeouts of silence packets are the smallest for a second, and
- * twice as long each time. */
+ * twice as long each time that small packets are answered meanwhile and large ones are not. Small
+ * packets may be answered all the time, so bytes that left in a large one are watched as well:
+ * `watch_large` as bytes of a stream have left in one packet, `note_acked` as some are
+ * acknowledged, `forget_large` as they need not be any more. */
 void mt_conn_watch_path(struct mt_conn *c, uint64_t in_flight);
+void mt_conn_watch_large(struct mt_quic_stream *s, size_t len);
+void mt_conn_note_acked(struct mt_quic_stream *s);
+void mt_conn_forget_large(struct mt_quic_stream *s);
+void mt_conn_note_sent(struct mt_conn *c, size_t packet_len);
 void mt_conn_doubt_path(struct mt_conn *c);
 void mt_conn_rearm(struct mt_conn *c);
 /* A result of ngtcp2 that ends the connection: sends what is to be sent and ends it. Not from

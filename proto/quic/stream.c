@@ -225,6 +225,7 @@ void mt_stream_on_reset(struct mt_quic_stream *s, uint64_t code)
 static void end_tx(struct mt_quic_stream *s)
 {
 	mt_endpoint_unstarve(s);
+	mt_conn_forget_large(s);
 	s->tx_over = true;
 	s->conn->tx_unacked -= s->tx_sent - s->tx_base;
 	drop_tx(s);
@@ -272,6 +273,7 @@ void mt_stream_detach(struct mt_quic_stream *s, int err)
 	mt_stream_set_sendable(s, false);
 	mt_endpoint_unstarve(s);
 	mt_conn_remove_given_up(s);
+	mt_conn_forget_large(s);
 	TAILQ_REMOVE(&c->streams, s, of_conn);
 	c->rx_queued -= s->rx_bytes;
 	s->conn = NULL;

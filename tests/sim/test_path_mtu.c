@@ -116,12 +116,115 @@ static void test_path_that_becomes_narrow(void **state)
 	echo_deinit(&e);
 }
 
+/* The same beside datagrams that are small enough for it, and are answered all the time. */
+static void test_path_that_becomes_narrow_beside_small_packets(void **state)
+{
+	static const struct {
+		uint16_t ceiling;
+		size_t mtu;
+		unsigned gap_ms;
+	} cases[] = {{MT_UDP_PAYLOAD_CEILING, 1300, 10}, {MT_UDP_PAYLOAD_CEILING, 1300, 20},
+		{MT_UDP_PAYLOAD_CEILING, 1300, 40}, {MT_UDP_PAYLOAD_CEILING, 1300, 80},
+		{1452, 1300, 20}, {1452, 1300, 200}, {1452, 1300, 60000}};
+	struct echo_stream *s;
+	uint64_t narrow_ns;
+	struct echo e;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		connect_with(&e, cases[i].ceiling, 0);
+		transfer(&e, MUCH);
+		s = echo_start(&e, 10 * MUCH);
+		assert_false(sim_run(&e.sim, echo_all_done, &e, 100 * SIM_MS));
+		e.sim.mtu = cases[i].mtu;
+		narrow_ns = e.sim.now_ns;
+		while (!echo_all_done(&e) && e.sim.now_ns - narrow_ns < 20 * SIM_S) {
+			assert_int_equal(mt_conn_send_datagram(e.conn, "x", 1, NULL, 0), 0);
+			(void)sim_run(&e.sim, echo_all_done, &e, cases[i].gap_ms * SIM_MS);
+		}
+		assert_true(s->fin && !s->wrong);
+		echo_deinit(&e);
+	}
+}
+
+/* The network is away for some time: packets are as large as before soon after. */
+static void test_path_that_is_away(void **state)
+{
+	struct echo_stream *s;
+	struct echo e;
+
+	(void)state;
+	connect_with(&e, MT_UDP_PAYLOAD_CEILING, 0);
+	s = echo_start(&e, 40 * MUCH);
+	assert_true(sim_run(&e.sim, has_large_packets, &e, 10 * SIM_S));
+	for (unsigned i = 0; i < 4; i++) {
+		e.sim.black_hole = true;
+		assert_false(sim_run(&e.sim, NULL, NULL, 2 * SIM_S));
+		e.sim.black_hole = false;
+		e.sim.client.link.rate_bps = e.sim.server.link.rate_bps = 30000000;
+		e.sim.client.link.queue_bytes = e.sim.server.link.queue_bytes = 1000000;
+		assert_false(sim_run(&e.sim, NULL, NULL, 8 * SIM_S));
+		assert_false(s->ended);
+		assert_true(has_large_packets(&e));
+	}
+	echo_deinit(&e);
+}
+
+static bool is_over_or_narrow(void *user)
+{
+	struct echo *e = user;
+
+	return echo_all_done(e) || mt_conn_path_payload(e->conn) == 1200 ||
+	       mt_conn_path_payload(e->server_conn) == 1200;
+}
+
+/* A path that loses, delays and reorders packets of all sizes is not narrow. */
+static void test_path_that_loses_is_not_narrow(void **state)
+{
+	static const struct {
+		unsigned loss_permille;
+		uint64_t delay_ns, jitter_ns;
+		uint64_t rate_bps, queue_bytes;
+	} cases[] = {{30, 1 * SIM_MS, 0, 0, 0}, {30, 10 * SIM_MS, 5 * SIM_MS, 0, 0},
+		{30, 150 * SIM_MS, 20 * SIM_MS, 0, 0}, {50, 50 * SIM_MS, 0, 0, 0},
+		{0, 10 * SIM_MS, 0, 5000000, 25000}, {10, 50 * SIM_MS, 0, 5000000, 500000}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (enum mt_cc cc = MT_CC_CUBIC; cc <= MT_CC_RENO; cc++) {
+			struct mt_endpoint_limits limits = sim_limits();
+			struct echo e;
+
+			echo_init(&e, i + 1);
+			limits.congestion_control = cc;
+			mt_endpoint_set_limits(e.sim.client.ep, &limits);
+			mt_endpoint_set_limits(e.sim.server.ep, &limits);
+			echo_connect(&e);
+			assert_false(sim_run(&e.sim, NULL, NULL, 1 * SIM_S));
+			e.sim.delay_ns = cases[i].delay_ns;
+			e.sim.jitter_ns = cases[i].jitter_ns;
+			e.sim.loss_permille = cases[i].loss_permille;
+			e.sim.client.link.rate_bps = e.sim.server.link.rate_bps = cases[i].rate_bps;
+			e.sim.client.link.queue_bytes = e.sim.server.link.queue_bytes =
+				cases[i].queue_bytes;
+			(void)echo_start(&e, MUCH);
+			(void)echo_start(&e, MUCH);
+			assert_true(sim_run(&e.sim, is_over_or_narrow, &e, 600 * SIM_S));
+			assert_true(echo_all_done(&e));
+			echo_deinit(&e);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_path_payload_is_what_the_path_carries),
 		cmocka_unit_test(test_path_payload_of_little_traffic_is_ordinary),
 		cmocka_unit_test(test_path_that_becomes_narrow),
+		cmocka_unit_test(test_path_that_becomes_narrow_beside_small_packets),
+		cmocka_unit_test(test_path_that_is_away),
+		cmocka_unit_test(test_path_that_loses_is_not_narrow),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
