@@ -160,6 +160,7 @@ static void on_sent(struct mt_quic_stream *s, size_t len, bool fin)
 	s->conn->tx_unacked += len;
 	s->conn->info.bytes_sent += len;
 	mt_conn_watch_large(s, len);
+	mt_stream_count_unsent(s);
 	if (fin) {
 		s->tx_fin_sent = true;
 	}

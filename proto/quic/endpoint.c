@@ -484,6 +484,7 @@ static void deliver_stream(struct mt_quic_stream *s)
 	if ((events & MT_EV_END) && base->handler && base->handler->on_end) {
 		base->handler->on_end(base, s->end_err, base->user);
 	}
+	mt_stream_end_invitation(s);
 }
 
 void mt_endpoint_dispatch(struct mt_endpoint *ep, uint64_t now_ns)

@@ -51,6 +51,7 @@ struct mt_quic_stream {
 	TAILQ_ENTRY(mt_quic_stream) ready;
 	TAILQ_ENTRY(mt_quic_stream) given_up;
 	TAILQ_ENTRY(mt_quic_stream) starved;
+	TAILQ_ENTRY(mt_quic_stream) for_room;
 
 	struct mt_chunk *rx_head;
 	struct mt_chunk *rx_tail;
@@ -65,6 +66,9 @@ struct mt_quic_stream {
 	uint64_t tx_base;
 	uint64_t tx_sent;
 	uint64_t tx_end;
+	size_t reserved;    /* what the last reserve gave */
+	uint32_t turn_left; /* bytes that it may still take in its turn; see room.c */
+	uint32_t counted;   /* of its connection's tx_unsent */
 
 	uint64_t reset_code;
 	uint64_t stop_code;
@@ -85,6 +89,9 @@ struct mt_quic_stream {
 	bool credited : 1;    /* the peer may open another one in its place */
 	bool is_starved : 1;  /* asked for room while memory was short */
 	bool quiet : 1;       /* see mt_stream_set_quiet */
+	bool waits_for_room : 1;
+	bool is_hungry : 1;  /* filled all that the last reserve gave */
+	bool is_retried : 1; /* probably still without credit */
 	uint64_t given_up_ns;
 	uint64_t given_up_base; /* tx_base then */
 };
@@ -115,7 +122,11 @@ struct mt_conn {
 	struct mt_stream_list fresh;
 	struct mt_stream_list current;
 	struct mt_stream_list later;
-	struct mt_stream_list blocked; /* have bytes, but no credit */
+	struct mt_stream_list blocked;  /* have bytes, but no credit */
+	struct mt_stream_list for_room; /* wait for their turn to take bytes; see room.c */
+	struct mt_quic_stream *invited; /* its turn has come, its handler is to be called */
+	uint32_t slice;                 /* bytes of a turn; 0: there are no turns */
+	uint64_t tx_unsent;             /* bytes of the streams that have credit, as far as known */
 	uint32_t round;
 	uint32_t round_max;     /* bytes of each stream */
 	uint32_t datagram_lead; /* bytes by which datagrams are ahead of streams */
@@ -388,6 +399,21 @@ void mt_stream_set_blocked(struct mt_quic_stream *s);
 /* Whether the next bytes should be those of datagrams, given that there are some. */
 bool mt_conn_prefers_datagrams(const struct mt_conn *c);
 void mt_conn_charge_datagram(struct mt_conn *c, size_t len);
+
+/* room.c: whose turn it is to take bytes that are to be sent */
+void mt_conn_init_room(struct mt_conn *c);
+/* `bytes`: what the path takes in the time of a turn; too few: there are none. */
+void mt_conn_set_slice(struct mt_conn *c, uint64_t bytes);
+/* How many of `space` bytes may be taken now. 0: on_writable follows. */
+size_t mt_stream_take_room(struct mt_quic_stream *s, size_t space);
+/* So many were taken. */
+void mt_stream_fill_room(struct mt_quic_stream *s, size_t len);
+/* What it has unsent, or whether that has credit, is something else now. */
+void mt_stream_count_unsent(struct mt_quic_stream *s);
+/* Its handler has been called: if it made no use of its turn, somebody else does. */
+void mt_stream_end_invitation(struct mt_quic_stream *s);
+/* Neither for room nor for memory. */
+void mt_stream_stop_waiting(struct mt_quic_stream *s);
 
 /* memory.c: what limits.max_memory asks for */
 bool mt_endpoint_may_accept(struct mt_endpoint *ep);

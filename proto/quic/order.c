@@ -10,6 +10,8 @@
 #define ROUND_MIN 16384u
 #define ROUND_MAX 65536u
 #define ROUND_NS  4000000u
+/* Where streams take turns to fill, a round lets them send what they took. */
+#define SLICE_NS 400000u
 /* Three packets: a request, a key stroke's echo, the beginning of a page. */
 #define FIRST_BYTES 4096u
 /* Above a round: datagrams' share is exact as long as none is larger. */
@@ -21,6 +23,7 @@ void mt_conn_init_order(struct mt_conn *c)
 	TAILQ_INIT(&c->current);
 	TAILQ_INIT(&c->later);
 	TAILQ_INIT(&c->blocked);
+	mt_conn_init_room(c);
 	c->round = 1; /* which no stream has been in */
 	c->round_max = ROUND_MIN;
 }
@@ -32,6 +35,10 @@ void mt_conn_set_round(struct mt_conn *c, const ngtcp2_conn_info *info)
 	c->round_max = bytes < ROUND_MIN   ? ROUND_MIN
 		       : bytes < ROUND_MAX ? (uint32_t)bytes
 					   : ROUND_MAX;
+	mt_conn_set_slice(c, bytes / (ROUND_NS / SLICE_NS));
+	if (c->slice > c->round_max) {
+		c->round_max = c->slice;
+	}
 }
 
 bool mt_conn_has_sendable(const struct mt_conn *c)
@@ -50,7 +57,7 @@ static void begin_round(struct mt_quic_stream *s)
 	}
 }
 
-static void leave(struct mt_quic_stream *s)
+static void unlink_queued(struct mt_quic_stream *s)
 {
 	if (s->queue) {
 		TAILQ_REMOVE(s->queue, s, queued);
@@ -58,11 +65,24 @@ static void leave(struct mt_quic_stream *s)
 	}
 }
 
+static void leave(struct mt_quic_stream *s)
+{
+	unlink_queued(s);
+	mt_stream_count_unsent(s);
+}
+
 static void enter(struct mt_quic_stream *s, struct mt_stream_list *queue)
 {
-	leave(s);
+	unlink_queued(s);
 	s->queue = queue;
 	TAILQ_INSERT_TAIL(queue, s, queued);
+	mt_stream_count_unsent(s);
+}
+
+/* Who took a whole turn's bytes comes with nothing new. */
+static bool is_fresh(const struct mt_quic_stream *s)
+{
+	return s->round_bytes < FIRST_BYTES && !(s->is_hungry && s->conn->slice);
 }
 
 static void enter_round(struct mt_quic_stream *s)
@@ -70,9 +90,7 @@ static void enter_round(struct mt_quic_stream *s)
 	struct mt_conn *c = s->conn;
 
 	begin_round(s);
-	enter(s, s->round_bytes < FIRST_BYTES    ? &c->fresh
-		 : s->round_bytes < c->round_max ? &c->current
-						 : &c->later);
+	enter(s, is_fresh(s) ? &c->fresh : s->round_bytes < c->round_max ? &c->current : &c->later);
 }
 
 struct mt_quic_stream *mt_conn_next_stream(struct mt_conn *c)
@@ -101,6 +119,10 @@ void mt_stream_charge(struct mt_quic_stream *s, size_t len)
 {
 	struct mt_conn *c = s->conn;
 
+	if (len > 0 && s->is_retried) {
+		s->is_retried = false;
+		mt_stream_count_unsent(s);
+	}
 	begin_round(s);
 	s->round_bytes += (uint32_t)len;
 	c->datagram_lead -= len < c->datagram_lead ? (uint32_t)len : c->datagram_lead;
@@ -118,6 +140,7 @@ void mt_stream_set_sendable(struct mt_quic_stream *s, bool sendable)
 		return;
 	}
 	if (sendable) {
+		s->is_retried = false;
 		enter_round(s);
 		mt_conn_mark_dirty(s->conn);
 	} else {
@@ -127,7 +150,7 @@ void mt_stream_set_sendable(struct mt_quic_stream *s, bool sendable)
 
 void mt_stream_put_first(struct mt_quic_stream *s)
 {
-	leave(s);
+	unlink_queued(s);
 	s->queue = &s->conn->fresh;
 	TAILQ_INSERT_HEAD(s->queue, s, queued);
 	mt_conn_mark_dirty(s->conn);
@@ -146,18 +169,25 @@ void mt_conn_retry_blocked(struct mt_conn *c)
 	struct mt_quic_stream *s = TAILQ_FIRST(&c->blocked);
 
 	if (s) {
+		s->is_retried = true;
 		enter_round(s); /* no reason to be written again for: not marked dirty */
 	}
 }
 
+/* Streams do not wait longer where their own turns are long. */
+static uint32_t datagram_round(const struct mt_conn *c)
+{
+	return c->round_max < ROUND_MAX ? c->round_max : ROUND_MAX;
+}
+
 bool mt_conn_prefers_datagrams(const struct mt_conn *c)
 {
-	return c->datagram_lead < c->round_max;
+	return c->datagram_lead < datagram_round(c);
 }
 
 void mt_conn_charge_datagram(struct mt_conn *c, size_t len)
 {
-	const uint32_t max = c->round_max + LEAD_ABOVE;
+	const uint32_t max = datagram_round(c) + LEAD_ABOVE;
 
 	c->datagram_lead += (uint32_t)len;
 	if (c->datagram_lead > max) {

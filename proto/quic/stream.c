@@ -100,7 +100,7 @@ void mt_stream_free(struct mt_quic_stream *s)
 	if (s->is_ready) {
 		TAILQ_REMOVE(&s->ep->ready_streams, s, ready);
 	}
-	mt_endpoint_unstarve(s);
+	mt_stream_stop_waiting(s);
 	drop_rx(s);
 	drop_tx(s);
 	if (c) {
@@ -224,7 +224,7 @@ void mt_stream_on_reset(struct mt_quic_stream *s, uint64_t code)
 /* Our direction is reset: ngtcp2 sends none of it again, acknowledged or not. */
 static void end_tx(struct mt_quic_stream *s)
 {
-	mt_endpoint_unstarve(s);
+	mt_stream_stop_waiting(s);
 	mt_conn_forget_large(s);
 	s->tx_over = true;
 	s->conn->tx_unacked -= s->tx_sent - s->tx_base;
@@ -271,7 +271,7 @@ void mt_stream_detach(struct mt_quic_stream *s, int err)
 	struct mt_conn *c = s->conn;
 
 	mt_stream_set_sendable(s, false);
-	mt_endpoint_unstarve(s);
+	mt_stream_stop_waiting(s);
 	mt_conn_remove_given_up(s);
 	mt_conn_forget_large(s);
 	TAILQ_REMOVE(&c->streams, s, of_conn);
@@ -404,13 +404,13 @@ static size_t stream_send_space(const struct mt_stream *base)
 {
 	const struct mt_quic_stream *s = (const struct mt_quic_stream *)base;
 
-	return s->is_starved ? 0 : send_space(s);
+	return s->is_starved || s->waits_for_room ? 0 : send_space(s);
 }
 
-static size_t reserve(struct mt_quic_stream *s, struct iovec *iov, size_t max)
+static size_t reserve(struct mt_quic_stream *s, struct iovec *iov, size_t max, size_t space)
 {
-	size_t space = send_space(s), n = 0, len;
 	struct mt_chunk **link = &s->tx_spare, *tail = s->tx_tail;
+	size_t n = 0, len, given = space;
 
 	if (tail && tail->len < MT_CHUNK_BYTES && max > 0 && space > 0) {
 		len = MT_CHUNK_BYTES - tail->len;
@@ -433,6 +433,7 @@ static size_t reserve(struct mt_quic_stream *s, struct iovec *iov, size_t max)
 		space -= len;
 		link = &(*link)->next;
 	}
+	s->reserved = given - space;
 	return n;
 }
 
@@ -440,7 +441,9 @@ static size_t stream_reserve(struct mt_stream *base, struct iovec *iov, size_t m
 {
 	struct mt_quic_stream *s = (struct mt_quic_stream *)base;
 
-	return send_space(s) > 0 && mt_endpoint_starves(s->ep, s) ? 0 : reserve(s, iov, max);
+	bool may = send_space(s) > 0 && !mt_endpoint_starves(s->ep, s);
+
+	return may ? reserve(s, iov, max, mt_stream_take_room(s, send_space(s))) : 0;
 }
 
 static void fill(struct mt_quic_stream *s, struct mt_chunk *chunk, size_t n)
@@ -482,12 +485,8 @@ static void stream_commit(struct mt_stream *base, size_t len)
 	free_chunks(s, s->tx_spare);
 	s->tx_spare = NULL;
 	s->tx_end += len;
-	if (send_space(s) == 0) {
-		s->tx_was_full = true;
-	}
-	if (len > 0) {
-		mt_stream_set_sendable(s, true);
-	}
+	s->tx_was_full = s->tx_was_full || send_space(s) == 0;
+	mt_stream_fill_room(s, len);
 }
 
 static int stream_send(struct mt_stream *base, const void *data, size_t len)
@@ -504,7 +503,8 @@ static int stream_send(struct mt_stream *base, const void *data, size_t len)
 		s->tx_was_full = true;
 		return MT_E_AGAIN;
 	}
-	pieces = reserve(s, iov, SEND_PIECES); /* messages of ours do not wait for memory */
+	pieces = reserve(
+		s, iov, SEND_PIECES, send_space(s)); /* messages of ours do not wait for memory */
 	for (size_t i = 0; i < pieces; i++) {
 		room += iov[i].iov_len;
 	}
@@ -568,7 +568,7 @@ static void stream_release(struct mt_stream *base, uint64_t app_code)
 	if (!s->tx_fin) {
 		stream_reset(&s->base, app_code);
 	}
-	mt_endpoint_unstarve(s);
+	mt_stream_stop_waiting(s);
 	s->released = true;
 	base->handler = NULL;
 	s->events = 0;

@@ -5,7 +5,7 @@
  * proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c
  * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
  * proto/wire/err.c proto/wire/profile.c proto/wire/request.c proto/quic/order.c
- * proto/quic/calm.c tests/bench/lib/watch.c tests/bench/lib/side.c
+ * proto/quic/room.c proto/quic/calm.c tests/bench/lib/watch.c tests/bench/lib/side.c
  */
 /* Connections that are made with a client's certificate and closed at once, so many at a time:
  *

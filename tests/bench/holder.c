@@ -5,8 +5,8 @@
  * proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c
  * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
  * proto/wire/err.c proto/wire/profile.c proto/wire/request.c proto/quic/order.c
- * proto/quic/calm.c tests/bench/lib/watch.c tests/bench/lib/side.c tests/bench/lib/tunnel.c
- * tests/bench/lib/holder_options.c
+ * proto/quic/room.c proto/quic/calm.c tests/bench/lib/watch.c tests/bench/lib/side.c
+ * tests/bench/lib/tunnel.c tests/bench/lib/holder_options.c
  */
 /* Many real clients in one process: tens of thousands of connections with client certificates over
  * a few sockets, for what a server needs to hold them. Prints a line of JSON for each step:

@@ -5,8 +5,7 @@
  * proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c proto/quic/memory.c
  * proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c proto/quic/tls_verify.c
  * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c store/pki.c
- * store/pki_check.c proto/quic/order.c
- * proto/quic/calm.c
+ * store/pki_check.c proto/quic/order.c proto/quic/room.c proto/quic/calm.c
  */
 /* What the transport costs without daemon and client: two drivers on loopback, a thread each, and
  * one stream's worth of data from one to the other.

@@ -4,7 +4,7 @@
  * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c
  * proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c
  * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
- * proto/wire/err.c proto/wire/profile.c proto/wire/request.c proto/quic/order.c
+ * proto/wire/err.c proto/wire/profile.c proto/wire/request.c proto/quic/order.c proto/quic/room.c
  * proto/quic/calm.c tests/bench/lib/watch.c tests/bench/lib/side.c tests/bench/lib/tunnel.c
  */
 /* Tunnels one after the other on a connection of their own for so many seconds:

@@ -4,7 +4,7 @@
  * proto/quic/mem.c proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c
  * proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c store/pki.c store/pki_check.c
  * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c proto/quic/order.c
- * proto/quic/calm.c
+ * proto/quic/room.c proto/quic/calm.c
  */
 /* Who sends when there is more to send than the network takes: streams of a connection, streams and
  * datagrams, connections of an endpoint.
@@ -21,7 +21,8 @@
 
 #define STREAMS_MAX 128
 #define CONNS_MAX   4
-#define ROUND       65536u /* of one stream at most, as proto/quic/order.c has it */
+#define ROUND       65536u  /* of one stream at most, as proto/quic/order.c has it */
+#define TURN        524288u /* the same, of room.c */
 
 /* Clients that send, and a server that drops what comes. */
 struct world {
@@ -416,6 +417,140 @@ static void test_short_paths_have_short_queues(void **state)
 	stop(&w);
 }
 
+static bool has_too_much_unsent(void *user)
+{
+	struct world *w = user;
+	const struct mt_conn *c = w->conns[0];
+
+	return c->slice > 0 && c->tx_unsent > MT_STREAM_UNSENT_MAX;
+}
+
+/* Starts `count` endless streams on a path so fast that they take turns to fill. */
+static void start_fast(struct world *w, unsigned count)
+{
+	start(w, 1, 8u << 20);
+	w->sim.delay_ns = SIM_MS / 10;
+	for (unsigned i = 0; i < count; i++) {
+		open_stream(w, 0, true);
+	}
+	(void)sim_run(&w->sim, NULL, NULL, SIM_S / 10);
+	assert_true(w->conns[0]->slice > 0);
+}
+
+/* Where streams take turns they hold little together, and none gets more than another but for its
+ * turn. */
+static void test_turns_on_a_fast_path(void **state)
+{
+	static const unsigned counts[] = {1, 2, 8, 64};
+	uint64_t before[64], least, most, n;
+	struct world w;
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(counts) / sizeof(counts[0]); k++) {
+		start_fast(&w, counts[k]);
+		(void)sim_run(&w.sim, NULL, NULL, SIM_S / 20);
+		for (unsigned i = 0; i < counts[k]; i++) {
+			before[i] = sent(&w, i);
+		}
+		assert_false(sim_run(&w.sim, has_too_much_unsent, &w, SIM_S / 10));
+		least = UINT64_MAX;
+		most = 0;
+		for (unsigned i = 0; i < counts[k]; i++) {
+			n = sent(&w, i) - before[i];
+			least = n < least ? n : least;
+			most = n > most ? n : most;
+		}
+		assert_true(least > 0 && most - least <= 2 * TURN);
+		stop(&w);
+	}
+}
+
+/* One whose peer does not read, and one whose user has nothing more, keep no turn from others. */
+static void test_turns_that_are_not_used(void **state)
+{
+	uint64_t before[8], total;
+	struct world w;
+
+	(void)state;
+	start_fast(&w, 8);
+	for (unsigned i = 0; i < 4; i++) {
+		mt_stream_set_handler(w.sinks[i], NULL, NULL); /* nobody takes what comes */
+	}
+	(void)sim_run(&w.sim, NULL, NULL, SIM_S / 2);
+	for (unsigned i = 4; i < 6; i++) {
+		mt_stream_set_handler(w.streams[i], NULL, NULL); /* nobody fills */
+	}
+	(void)sim_run(&w.sim, NULL, NULL, SIM_S / 10);
+	for (unsigned i = 0; i < 8; i++) {
+		before[i] = sent(&w, i);
+	}
+	total = w.conns[0]->info.bytes_sent;
+	(void)sim_run(&w.sim, NULL, NULL, SIM_S / 10);
+	for (unsigned i = 0; i < 6; i++) {
+		assert_true(sent(&w, i) == before[i]);
+	}
+	assert_true(sent(&w, 6) - before[6] > 2 * TURN && sent(&w, 7) - before[7] > 2 * TURN);
+	assert_true(w.conns[0]->info.bytes_sent - total > 10u << 20);
+	/* What waits without credit goes on when it is read again. */
+	for (unsigned i = 0; i < 4; i++) {
+		mt_stream_set_handler(w.sinks[i], &sink, &w);
+		drop(w.sinks[i], &w);
+	}
+	(void)sim_run(&w.sim, NULL, NULL, SIM_S / 5);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_true(sent(&w, i) - before[i] > TURN);
+	}
+	stop(&w);
+}
+
+/* A stream may end at any time, with all the room filled or its turn just come. */
+static void test_turns_of_streams_that_end(void **state)
+{
+	uint64_t before;
+	struct world w;
+
+	(void)state;
+	start_fast(&w, 60);
+	for (unsigned i = 0; i < 59; i++) {
+		(void)sim_run(&w.sim, NULL, NULL, (100 + 37 * i) * SIM_MS / 1000);
+		if (i % 3 == 0) {
+			mt_stream_reset(w.streams[i], 1);
+		} else if (i % 3 == 1) {
+			mt_stream_stop(w.sinks[i], 1);
+		} else {
+			mt_stream_release(w.streams[i], 1);
+			w.streams[i] = w.streams[59];
+		}
+	}
+	(void)sim_run(&w.sim, NULL, NULL, SIM_S / 20);
+	before = sent(&w, 59);
+	(void)sim_run(&w.sim, NULL, NULL, SIM_S / 20);
+	assert_true(sent(&w, 59) - before > 10u << 20);
+	assert_true(w.conns[0]->tx_unsent <= MT_STREAM_UNSENT_MAX);
+	stop(&w);
+}
+
+/* What waited for its turn goes on when the path has become slow. */
+static void test_turns_end_with_the_pace(void **state)
+{
+	uint64_t before[16];
+	struct world w;
+
+	(void)state;
+	start_fast(&w, 16);
+	w.sim.delay_ns = 50 * SIM_MS;
+	(void)sim_run(&w.sim, NULL, NULL, 2 * SIM_S);
+	assert_true(w.conns[0]->slice == 0 && TAILQ_EMPTY(&w.conns[0]->for_room));
+	for (unsigned i = 0; i < 16; i++) {
+		before[i] = sent(&w, i);
+	}
+	(void)sim_run(&w.sim, NULL, NULL, 5 * SIM_S);
+	for (unsigned i = 0; i < 16; i++) {
+		assert_true(sent(&w, i) - before[i] > ROUND);
+	}
+	stop(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -426,6 +561,10 @@ int main(void)
 		cmocka_unit_test(test_connections),
 		cmocka_unit_test(test_pages_on_a_slow_link),
 		cmocka_unit_test(test_short_paths_have_short_queues),
+		cmocka_unit_test(test_turns_on_a_fast_path),
+		cmocka_unit_test(test_turns_that_are_not_used),
+		cmocka_unit_test(test_turns_of_streams_that_end),
+		cmocka_unit_test(test_turns_end_with_the_pace),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,7 @@
  * proto/quic/mem.c proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c
  * proto/quic/tls.c proto/quic/tls_verify.c proto/quic/identity.c store/pki.c store/pki_check.c
  * proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c proto/quic/order.c
- * proto/quic/calm.c
+ * proto/quic/room.c proto/quic/calm.c
  */
 /* An endpoint near its limit of memory. */
 #include "proto/quic/impl.h"

@@ -3,9 +3,8 @@
  * proto/quic/conn_callbacks.c proto/quic/conn_write.c proto/quic/conn_path.c proto/quic/defer.c
  * proto/quic/endpoint.c proto/quic/expiry.c proto/quic/identity.c proto/quic/mem.c
  * proto/quic/memory.c proto/quic/stream.c proto/quic/stream_kind.c proto/quic/tls.c
- * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
- * proto/wire/err.c store/pki.c store/pki_check.c proto/quic/order.c
- * proto/quic/calm.c
+ * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c proto/wire/err.c
+ * store/pki.c store/pki_check.c proto/quic/order.c proto/quic/room.c proto/quic/calm.c
  */
 #include "proto/io/driver.h"
 
