@@ -14,8 +14,9 @@
 #define BUDGET_PACKETS 20000u
 #define BUDGET_PAYLOAD 16u
 #define BUDGET_ANSWERS 4u
-/* With more connections than a client has a packet that belongs to none is not shown to all. */
-#define RESETS_LOOKED_AT 64u
+/* With more connections than a client has, those that it tries among them, a packet that belongs to
+ * none is not shown to all. */
+#define RESETS_LOOKED_AT 256u
 
 void mt_endpoint_random(void *out, size_t len)
 {
