@@ -19,6 +19,9 @@
 #define RETRIES_BURST (MT_DEFERRED_PROVEN_MAX / 2)
 #define ANSWERS_PER_S 5000u
 #define ANSWERS_BURST 500u
+/* Tokens that are looked at as they come, some 10 us each: of more, what they look like decides. */
+#define CHECKS_PER_S 5000u
+#define CHECKS_BURST MT_DEFERRED_PROVEN_MAX
 #define RESET_TRIGGER_MIN                                                                          \
 	43u /* RFC 9000, section 10.3: a reset must be shorter than what it answers */
 #define RESET_RANDOM (NGTCP2_MIN_STATELESS_RESET_RANDLEN)
@@ -314,6 +317,22 @@ static void accept_initial(struct mt_endpoint *ep, const struct mt_path *path,
 	MT_PROBE2(accept, (*accepted)->serial, &path->remote.sa);
 }
 
+/* Anybody can send what looks like a token, and would take the places of those who have one. */
+static enum mt_deferred_class class_of(
+	struct mt_endpoint *ep, const struct mt_path *path, const ngtcp2_pkt_hd *hd)
+{
+	ngtcp2_cid odcid;
+
+	if (!has_token(hd)) {
+		return MT_DEFERRED_STRANGERS;
+	}
+	if (ep->is_handshaking ||
+		!meter_take(&ep->checks, ep->now_ns, CHECKS_PER_S, CHECKS_BURST)) {
+		return MT_DEFERRED_PROVEN;
+	}
+	return token_is_good(ep, path, hd, &odcid) ? MT_DEFERRED_PROVEN : MT_DEFERRED_STRANGERS;
+}
+
 void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *path,
 	const ngtcp2_version_cid *vc, unsigned ecn, const uint8_t *data, size_t len,
 	struct mt_conn **accepted)
@@ -328,8 +347,7 @@ void mt_endpoint_receive_unknown(struct mt_endpoint *ep, const struct mt_path *p
 		mt_count(&ep->cfg.counters->packets_invalid, 1);
 		return;
 	}
-	if (!mt_endpoint_defer(ep, has_token(&hd) ? MT_DEFERRED_PROVEN : MT_DEFERRED_STRANGERS,
-		    path, &hd.dcid, ecn, data, len)) {
+	if (!mt_endpoint_defer(ep, class_of(ep, path, &hd), path, &hd.dcid, ecn, data, len)) {
 		accept_initial(ep, path, &hd, accepted);
 	}
 }

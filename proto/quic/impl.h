@@ -295,7 +295,7 @@ struct mt_endpoint {
 	struct mt_meter {
 		uint64_t tokens;
 		uint64_t filled_ns;
-	} accepts, replies, answers, retries;
+	} accepts, replies, answers, retries, checks;
 	struct mt_deferred_queue deferred[MT_DEFERRED_CLASSES];
 	uint64_t rest_until_ns; /* no handshake is looked at before */
 	uint64_t begun_ns;      /* when a client that waited last got its turn */

@@ -258,6 +258,34 @@ static void test_forged_token_takes_nobodys_turn(void **state)
 	tear_down(f);
 }
 
+/* What has no good token waits among those who have none. */
+static void test_forged_token_takes_nobodys_place(void **state)
+{
+	struct fixture *f = set_up();
+	struct mt_path path = {.local = f->server.addr, .remote = f->client.addr, .socket = f};
+	struct mt_endpoint *ep = f->server.ep;
+	ngtcp2_pkt_hd hd;
+	uint8_t packet[1500];
+	size_t at;
+
+	(void)state;
+	fetch_token(f);
+	memcpy(packet, f->client.packets[0], f->client.lens[0]);
+	assert_true(ngtcp2_pkt_decode_hd_long(&hd, packet, f->client.lens[0]) > 0);
+	at = (size_t)(hd.token - packet);
+	for (unsigned i = 0; i < MT_DEFERRED_PROVEN_MAX; i++) {
+		memcpy(packet + 6, &i, sizeof(i)); /* another id each */
+		packet[at + 10] = (uint8_t)i;
+		mt_endpoint_receive(ep, &path, 0, packet, f->client.lens[0], 0, f->now_ns);
+		f->now_ns += 1 * SIM_MS;
+	}
+	assert_int_equal(ep->deferred[MT_DEFERRED_PROVEN].count, 0);
+	mt_endpoint_receive(ep, &path, 0, f->client.packets[0], f->client.lens[0], 0, f->now_ns);
+	assert_int_equal(ep->deferred[MT_DEFERRED_PROVEN].count, 1);
+	mt_endpoint_drop_deferred(ep);
+	tear_down(f);
+}
+
 static void test_token_of_somebody_else(void **state)
 {
 	struct fixture *f = set_up();
@@ -417,6 +445,7 @@ int main(void)
 		cmocka_unit_test(test_token_across_the_hour),
 		cmocka_unit_test(test_forged_token),
 		cmocka_unit_test(test_forged_token_takes_nobodys_turn),
+		cmocka_unit_test(test_forged_token_takes_nobodys_place),
 		cmocka_unit_test(test_token_of_somebody_else),
 		cmocka_unit_test(test_expired_token),
 		cmocka_unit_test(test_junk_does_not_silence_retry),
