@@ -2,7 +2,8 @@
 """The real programs over a shaped network: what each congestion control makes of it.
 
 Usage: tests/vm/run -- python3 tests/bench/shaped.py [--cc cubic,bbr] [CELL]...
-with CELL = RATE:RTT:LOSS:QUEUE, in Mbit/s, ms, percent and KiB; by default five of them.
+with CELL = RATE:RTT:LOSS:QUEUE, in Mbit/s, ms, percent and KiB; by default five of them. Or a whole
+table: --rates 1,2,5 --rtts 20,100 --losses 0,1,3 --queues 1,4, where queues are in rate x RTT.
 
 A download through a tunnel between two network namespaces, for each cell with each congestion
 control. The server's way out has the rate, the queue and the loss (tbf with netem in it), the
@@ -12,6 +13,7 @@ The processors of the virtual machine are emulated: 5 to 50 Mbit/s are what they
 """
 
 import argparse
+import itertools
 import os
 import socket
 import statistics
@@ -81,18 +83,34 @@ def measure(control, cell, seconds):
           f"\t{waited:.1f}", flush=True)
 
 
+def table(args):
+    """The cells of a whole table; KiB of a queue: what the link carries in so many RTT."""
+    def numbers(text):
+        return [float(part) for part in text.split(",")]
+
+    axes = (args.rates, args.rtts, args.losses, args.queues)
+    return [f"{rate:g}:{rtt:g}:{loss:g}:{rate * rtt * queue / 8.192:.1f}"
+            for rate, rtt, loss, queue in itertools.product(*(numbers(axis) for axis in axes))]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seconds", type=int, default=12)
     parser.add_argument("--cc", metavar="LIST", default=CONTROLS)
+    parser.add_argument("--rates", metavar="LIST", help="Mbit/s: measures a whole table")
+    parser.add_argument("--rtts", metavar="LIST", default="20,100", help="ms")
+    parser.add_argument("--losses", metavar="LIST", default="0,1,3", help="percent")
+    parser.add_argument("--queues", metavar="LIST", default="1,4", help="in rate x RTT")
     parser.add_argument("cells", metavar="RATE:RTT:LOSS:QUEUE", nargs="*", default=CELLS)
     args = parser.parse_args()
     for module in ("sch_netem", "sch_tbf", "veth"):
         load_module(module)
     print("cc\trate_mbit\trtt_ms\tloss_permille\tqueue\tseconds\tshare\twaited_ms")
-    for cell in args.cells:
-        for control in args.cc.split(","):
-            measure(control, cell, args.seconds)
+    cells = table(args) if args.rates else args.cells
+    runs = [(control, cell) for cell in cells for control in args.cc.split(",")]
+    for done, (control, cell) in enumerate(runs):
+        print(f"{done + 1} of {len(runs)}: {control} {cell}", file=sys.stderr, flush=True)
+        measure(control, cell, args.seconds)
 
 
 if __name__ == "__main__":
