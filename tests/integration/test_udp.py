@@ -344,6 +344,21 @@ def need_large_buffers():
             raise Skip("net.core.rmem_max allows no larger buffers")
 
 
+BURST = [struct.pack(">I", i) * 250 for i in range(200)]
+
+
+def check_burst(server, target, association, send):
+    """`send` sends all of BURST while the server is held up; every one arrives afterwards."""
+    association.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    association.exchange(b"first", "127.0.0.1", target.port)
+    server.process.signal(signal.SIGSTOP)
+    try:
+        send()
+    finally:
+        server.process.signal(signal.SIGCONT)
+    assert sorted(association.receive()[0] for _ in BURST) == BURST
+
+
 def test_burst_to_targets():
     """Two hundred datagrams at once while the server is held up: what the connection does not take
     waits in the application's socket, and none pushes out another."""
@@ -352,19 +367,14 @@ def test_burst_to_targets():
         target.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         client = server.client()
         with socks.Association(client.port) as association:
-            association.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-            association.exchange(b"first", "127.0.0.1", target.port)
-            server.process.signal(signal.SIGSTOP)
-            try:
-                for i in range(200):
-                    association.send(struct.pack(">I", i) * 250, "127.0.0.1", target.port)
+            def send():
+                for data in BURST:
+                    association.send(data, "127.0.0.1", target.port)
                 for _ in range(5):  # the client has some turns
                     with socks.Association(client.port):
                         pass
-            finally:
-                server.process.signal(signal.SIGCONT)
-            got = [association.receive()[0] for _ in range(200)]
-            assert sorted(got) == [struct.pack(">I", i) * 250 for i in range(200)]
+
+            check_burst(server, target, association, send)
 
 
 def test_burst_of_answers():
@@ -374,13 +384,8 @@ def test_burst_of_answers():
     with Server() as server, UdpTarget() as target:
         client = server.client()
         with socks.Association(client.port) as association:
-            association.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-            association.exchange(b"first", "127.0.0.1", target.port)
-            server.process.signal(signal.SIGSTOP)
-            try:
-                for i in range(200):
-                    target.socket.sendto(struct.pack(">I", i) * 250, target.sources[0])
-            finally:
-                server.process.signal(signal.SIGCONT)
-            got = [association.receive()[0] for _ in range(200)]
-            assert sorted(got) == [struct.pack(">I", i) * 250 for i in range(200)]
+            def send():
+                for data in BURST:
+                    target.socket.sendto(data, target.sources[0])
+
+            check_burst(server, target, association, send)
