@@ -1,24 +1,20 @@
-/* Connections that lie still: keep-alives come from them, and their acknowledgements go back. A
- * server has tens of thousands of them, and to look at one that nobody has touched for seconds
- * costs more than what is done with it. So their answers are written together, without a timer for
- * each, and while a worker has nothing but them, and many, it lets gather what comes in.
+/* When a server acknowledges. Its connections would do so with whatever they try to write
+ * (ack_thresh), so what is tried when decides.
+ *
+ * Connections that lie still send keep-alives, and their acknowledgements go back. A server has
+ * tens of thousands of them, and to look at one that nobody has touched for seconds costs more than
+ * what is done with it: so it is answered while it is at hand, and while a worker has nothing but
+ * them, and many, it lets gather what comes in.
+ *
+ * A packet of an open stream mostly has its answer soon, which takes the acknowledgement along.
+ * Until that, or a second packet, nothing is tried but when the acknowledgement is due.
  */
 #include "proto/quic/impl.h"
 
 #include <stddef.h>
 #include <string.h>
 
-/* An acknowledgement goes when its connection has waited for so long, as the library leaves one
- * that is not due (an eighth of the round trip, RFC 9000, section 13.2), and no later than an
- * endpoint may let its peer wait: 25 ms (max_ack_delay) with what packets waited before. Where it
- * is due soon it goes soon: what it needs is less far then.
- */
-#define ACK_DELAY_NS 25000000u
-#define SOON_MIN_NS  3000000u
-#define SOON_MAX_NS  8000000u
-#define LATER_MIN_NS 12000000u
-#define LATER_MAX_NS 20000000u
-#define PATIENCE_NS  4000000u
+#define PATIENCE_NS 4000000u
 /* Nobody is kept waiting who did anything else a short time ago, datagrams among it, or has a
  * stream open; and few packets are no reason to. */
 #define STIRRED_NS     1000000000u
@@ -154,73 +150,35 @@ static void count(struct mt_endpoint *ep)
 	ep->calm_packets++;
 }
 
-static struct mt_conn_list *list_of(struct mt_conn *c)
+/* The first packet of a stream or datagrams since something was written, with nothing to say to
+ * it yet. Those have a timer for their acknowledgement: whatever else it asks for, such as credit
+ * or a repetition of what is lost, is done then at the latest.
+ */
+static bool may_rest(const struct mt_conn *c)
 {
-	return c->rests_long ? &c->ep->resting_long : &c->ep->resting;
+	return c->server && c->announced && c->got_payload && !c->is_resting && !c->is_dirty &&
+	       !c->dgram_head && TAILQ_EMPTY(&c->blocked) && !mt_conn_has_sendable(c);
 }
 
-bool mt_conn_rest(struct mt_conn *c, unsigned ecn, size_t len)
+bool mt_conn_settle(struct mt_conn *c, unsigned ecn, size_t len)
 {
 	struct mt_endpoint *ep = c->ep;
-	uint64_t due_ns;
 
 	count(ep);
-	/* Two packets are acknowledged at once, as is one that met congestion. What is large may
-	 * hold a PATH_CHALLENGE, whose answer does not wait (RFC 9000, section 8.2).
-	 */
-	if (c->is_resting || c->is_answer || ecn == NGTCP2_ECN_CE) {
-		return false;
-	}
-	if (len >= NGTCP2_MAX_UDP_PAYLOAD_SIZE || !is_still(c)) {
-		ep->stirred_ns = ep->now_ns;
-		return false;
-	}
-	/* Nothing to acknowledge: it is at hand now, and needs no second look. */
-	due_ns = ngtcp2_conn_get_expiry(c->qc);
-	if (due_ns > ep->now_ns + ACK_DELAY_NS) {
+	/* What is large may hold a PATH_CHALLENGE, and be the first of many. */
+	if (len < NGTCP2_MAX_UDP_PAYLOAD_SIZE && !c->got_payload && is_still(c)) {
 		c->is_answer = true;
+		(void)mt_conn_write(c); /* with no room for it, it has been marked as dirty */
+		return true;
+	}
+	ep->stirred_ns = ep->now_ns;
+	/* Congestion is told at once (RFC 9000, section 13.2.1). */
+	if (ecn == NGTCP2_ECN_CE || !may_rest(c)) {
 		return false;
 	}
 	c->is_resting = true;
-	c->rests_long = due_ns > ep->now_ns + SOON_MIN_NS;
-	TAILQ_INSERT_TAIL(list_of(c), c, resting);
+	mt_conn_rearm(c);
 	return true;
-}
-
-void mt_conn_wake(struct mt_conn *c)
-{
-	if (c->is_resting) {
-		c->is_resting = false;
-		TAILQ_REMOVE(list_of(c), c, resting);
-	}
-}
-
-static void answer(const struct mt_endpoint *ep, struct mt_conn_list *list, uint64_t min_ns)
-{
-	struct mt_conn *c;
-
-	while ((c = TAILQ_FIRST(list)) && c->last_received_ns + min_ns <= ep->now_ns) {
-		c->is_answer = true;
-		mt_conn_mark_dirty(c);
-	}
-}
-
-void mt_endpoint_answer(struct mt_endpoint *ep)
-{
-	answer(ep, &ep->resting, SOON_MIN_NS);
-	answer(ep, &ep->resting_long, LATER_MIN_NS);
-}
-
-uint64_t mt_endpoint_answer_expiry(const struct mt_endpoint *ep)
-{
-	const struct mt_conn *soon = TAILQ_FIRST(&ep->resting);
-	const struct mt_conn *later = TAILQ_FIRST(&ep->resting_long);
-	uint64_t at_ns = soon ? soon->last_received_ns + SOON_MAX_NS : UINT64_MAX;
-
-	if (later && later->last_received_ns + LATER_MAX_NS < at_ns) {
-		at_ns = later->last_received_ns + LATER_MAX_NS;
-	}
-	return at_ns;
 }
 
 uint64_t mt_endpoint_patience(const struct mt_endpoint *ep)

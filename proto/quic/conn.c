@@ -87,7 +87,6 @@ void mt_conn_free(struct mt_conn *c)
 
 void mt_conn_mark_dirty(struct mt_conn *c)
 {
-	mt_conn_wake(c);
 	if (!c->is_dirty && !c->ended) {
 		c->is_dirty = true;
 		TAILQ_INSERT_TAIL(&c->ep->dirty, c, dirty);
@@ -173,7 +172,6 @@ void mt_conn_end_now(struct mt_conn *c, const uint8_t *packet, size_t packet_len
 	mt_conn_drop_qlog(c);
 	mt_tls_session_deinit(&c->tls);
 	mt_expiry_remove(&ep->expiries, &c->expiry);
-	mt_conn_wake(c);
 	if (c->is_dirty) {
 		TAILQ_REMOVE(&ep->dirty, c, dirty);
 	}

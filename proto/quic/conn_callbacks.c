@@ -78,8 +78,10 @@ static int recv_stream_data(ngtcp2_conn *qc, uint32_t flags, int64_t id, uint64_
 	const uint8_t *data, size_t len, void *user, void *stream_user)
 {
 	struct mt_quic_stream *s = stream_user;
+	struct mt_conn *c = user;
 
-	(void)qc, (void)id, (void)offset, (void)user;
+	(void)qc, (void)id, (void)offset;
+	c->got_payload = true;
 	if (!s) {
 		return 0;
 	}
@@ -257,6 +259,7 @@ static int recv_datagram(
 	const struct mt_endpoint_events *ev = &c->ep->cfg.events;
 
 	(void)qc, (void)flags;
+	c->got_payload = true;
 	c->ep->stirred_ns = c->ep->now_ns;
 	mt_count(&c->ep->cfg.counters->datagrams_received, 1);
 	c->info.bytes_received += len;

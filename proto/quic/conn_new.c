@@ -68,6 +68,10 @@ static void fill_settings(struct mt_conn *c, ngtcp2_settings *settings, uint16_t
 	settings->initial_ts = c->ep->now_ns;
 	settings->handshake_timeout = MT_HANDSHAKE_TIMEOUT_NS;
 	settings->initial_rtt = INITIAL_RTT_NS;
+	if (c->server) {
+		/* Whoever tries to write acknowledges; when that is done, see calm.c. */
+		settings->ack_thresh = 1;
+	}
 	settings->max_window = limits->max_conn_window;
 	settings->max_stream_window = limits->max_stream_window;
 	settings->max_tx_udp_payload_size = limits->max_udp_payload;

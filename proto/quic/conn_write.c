@@ -452,6 +452,7 @@ bool mt_conn_write(struct mt_conn *c)
 	enum outcome outcome;
 
 	c->is_answer = false;
+	c->is_resting = false;
 	if (c->close_pending) {
 		mt_conn_write_close(c);
 		return true;

@@ -68,8 +68,6 @@ int mt_endpoint_new(struct mt_endpoint **out, const struct mt_endpoint_config *c
 	ep->cfg.tls = config->tls ? mt_tls_server_ref(config->tls) : NULL;
 	TAILQ_INIT(&ep->all);
 	TAILQ_INIT(&ep->dirty);
-	TAILQ_INIT(&ep->resting);
-	TAILQ_INIT(&ep->resting_long);
 	TAILQ_INIT(&ep->ready);
 	TAILQ_INIT(&ep->ended);
 	TAILQ_INIT(&ep->ready_streams);
@@ -260,6 +258,7 @@ static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned
 		return;
 	}
 	mt_ngtcp2_path(&np, path);
+	c->got_payload = false;
 	rc = ngtcp2_conn_read_pkt(c->qc, &np, &pi, data, len, c->ep->now_ns);
 	if (rc != 0) {
 		mt_conn_fail(c, rc);
@@ -273,7 +272,7 @@ static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned
 		update_remote(c);
 		mt_conn_mark_dirty(c);
 	}
-	if (!mt_conn_rest(c, ecn, len)) {
+	if (!mt_conn_settle(c, ecn, len)) {
 		mt_conn_mark_dirty(c);
 	}
 }
@@ -410,7 +409,6 @@ void mt_endpoint_expire(struct mt_endpoint *ep, uint64_t now_ns)
 
 	advance(ep, now_ns);
 	(void)mt_endpoint_run_deferred(ep); /* there may be none */
-	mt_endpoint_answer(ep);
 	while ((e = mt_expiry_first(&ep->expiries)) && e->ts_ns <= ep->now_ns) {
 		if (e->is_closing) {
 			mt_closing_free(
@@ -551,9 +549,7 @@ bool mt_endpoint_flush(struct mt_endpoint *ep, uint64_t now_ns)
 uint64_t mt_endpoint_expiry(struct mt_endpoint *ep)
 {
 	const struct mt_expiry *e = mt_expiry_first(&ep->expiries);
-	uint64_t answer_ns = mt_endpoint_answer_expiry(ep);
-	uint64_t deferred_ns = mt_endpoint_deferred_expiry(ep);
-	uint64_t first_ns = answer_ns < deferred_ns ? answer_ns : deferred_ns;
+	uint64_t first_ns = mt_endpoint_deferred_expiry(ep);
 
 	if (!TAILQ_EMPTY(&ep->ready) || !TAILQ_EMPTY(&ep->ready_streams) ||
 		!TAILQ_EMPTY(&ep->ended) || !TAILQ_EMPTY(&ep->buried) ||

@@ -114,7 +114,6 @@ struct mt_conn {
 	struct mt_expiry expiry;
 	TAILQ_ENTRY(mt_conn) all;
 	TAILQ_ENTRY(mt_conn) dirty;
-	TAILQ_ENTRY(mt_conn) resting; /* see calm.c */
 	TAILQ_ENTRY(mt_conn) ready;
 	TAILQ_ENTRY(mt_conn) opening; /* server: while its handshake lasts */
 	struct mt_stream_list streams;
@@ -188,8 +187,8 @@ struct mt_conn {
 	bool announced : 1; /* on_established was called */
 	bool is_dirty : 1;
 	bool is_ready : 1;
-	bool is_resting : 1;
-	bool rests_long : 1;    /* its acknowledgement is not due soon */
+	bool is_resting : 1;    /* what came waits for an answer or its timer; see calm.c */
+	bool got_payload : 1;   /* streams' or datagrams', with the packet that is read */
 	bool is_answer : 1;     /* what is to be written is an acknowledgement, if anything */
 	bool close_pending : 1; /* close_err is to be sent */
 	bool ended : 1;
@@ -271,8 +270,6 @@ struct mt_endpoint {
 	struct mt_expiry_queue expiries; /* of connections (MT_OWNER_CONN) and closings */
 	struct mt_conn_list all;
 	struct mt_conn_list dirty;
-	struct mt_conn_list resting; /* by the time at which they received something */
-	struct mt_conn_list resting_long;
 	struct mt_conn_list ready;
 	struct mt_conn_list ended;
 	struct mt_conn_list opening; /* newest last */
@@ -447,13 +444,9 @@ uint64_t mt_endpoint_deferred_expiry(const struct mt_endpoint *ep);
 void mt_endpoint_refuse_waiting(
 	struct mt_endpoint *ep, const struct mt_path *path, const uint8_t *data, size_t len);
 
-/* calm.c: whether the answer to a packet, that `c` has just received, can wait for those of others.
- */
-bool mt_conn_rest(struct mt_conn *c, unsigned ecn, size_t len);
-void mt_conn_wake(struct mt_conn *c);
-/* Marks as dirty who has waited for long enough. */
-void mt_endpoint_answer(struct mt_endpoint *ep);
-uint64_t mt_endpoint_answer_expiry(const struct mt_endpoint *ep);
+/* calm.c: what `c` has just received is answered here, or left to its timer. False: it is to be
+ * looked at in this turn's flush, as whoever has something to send. */
+bool mt_conn_settle(struct mt_conn *c, unsigned ecn, size_t len);
 
 /* The next one of what was expected is received now. */
 void mt_endpoint_look_ahead(struct mt_endpoint *ep);

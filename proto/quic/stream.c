@@ -5,7 +5,9 @@
 #include <string.h>
 
 /* A reserve of the whole space at once. */
-#define SEND_PIECES (MT_STREAM_UNSENT_MAX / MT_CHUNK_BYTES + 2)
+/* Credit for less is no reason to write to a connection whose answer is yet to come (calm.c). */
+#define RESTING_CREDIT (64u * 1024)
+#define SEND_PIECES    (MT_STREAM_UNSENT_MAX / MT_CHUNK_BYTES + 2)
 
 static const struct mt_stream_kind kind;
 
@@ -77,7 +79,9 @@ static void return_credit(struct mt_quic_stream *s, size_t len)
 		(void)ngtcp2_conn_extend_max_stream_offset(c->qc, s->id, len);
 	}
 	ngtcp2_conn_extend_max_offset(c->qc, len);
-	mt_conn_mark_dirty(c);
+	if (!c->is_resting || len > RESTING_CREDIT) {
+		mt_conn_mark_dirty(c);
+	}
 }
 
 static void drop_rx(struct mt_quic_stream *s)
