@@ -14,7 +14,9 @@
 #include <stddef.h>
 #include <string.h>
 
-#define PATIENCE_NS 4000000u
+/* Credit for less is no reason to write to a connection whose answer is yet to come. */
+#define RESTING_CREDIT (64u * 1024)
+#define PATIENCE_NS    4000000u
 /* Nobody is kept waiting who did anything else a short time ago, datagrams among it, or has a
  * stream open; and few packets are no reason to. */
 #define STIRRED_NS     1000000000u
@@ -179,6 +181,13 @@ bool mt_conn_settle(struct mt_conn *c, unsigned ecn, size_t len)
 	c->is_resting = true;
 	mt_conn_rearm(c);
 	return true;
+}
+
+void mt_conn_mark_credit(struct mt_conn *c, size_t len)
+{
+	if (!c->is_resting || len > RESTING_CREDIT) {
+		mt_conn_mark_dirty(c);
+	}
 }
 
 uint64_t mt_endpoint_patience(const struct mt_endpoint *ep)

@@ -447,6 +447,8 @@ void mt_endpoint_refuse_waiting(
 /* calm.c: what `c` has just received is answered here, or left to its timer. False: it is to be
  * looked at in this turn's flush, as whoever has something to send. */
 bool mt_conn_settle(struct mt_conn *c, unsigned ecn, size_t len);
+/* The peer has got credit for so many bytes more. */
+void mt_conn_mark_credit(struct mt_conn *c, size_t len);
 
 /* The next one of what was expected is received now. */
 void mt_endpoint_look_ahead(struct mt_endpoint *ep);

@@ -5,9 +5,7 @@
 #include <string.h>
 
 /* A reserve of the whole space at once. */
-/* Credit for less is no reason to write to a connection whose answer is yet to come (calm.c). */
-#define RESTING_CREDIT (64u * 1024)
-#define SEND_PIECES    (MT_STREAM_UNSENT_MAX / MT_CHUNK_BYTES + 2)
+#define SEND_PIECES (MT_STREAM_UNSENT_MAX / MT_CHUNK_BYTES + 2)
 
 static const struct mt_stream_kind kind;
 
@@ -79,9 +77,7 @@ static void return_credit(struct mt_quic_stream *s, size_t len)
 		(void)ngtcp2_conn_extend_max_stream_offset(c->qc, s->id, len);
 	}
 	ngtcp2_conn_extend_max_offset(c->qc, len);
-	if (!c->is_resting || len > RESTING_CREDIT) {
-		mt_conn_mark_dirty(c);
-	}
+	mt_conn_mark_credit(c, len);
 }
 
 static void drop_rx(struct mt_quic_stream *s)
