@@ -183,6 +183,16 @@ class TwoWorkers(OneWorker):
     name = "workers-2"
     title = "two workers"
     workers = 2
+    works = ("workers", "workers-each")
+
+
+class OneClient(OneWorker):
+    """The only client of one worker."""
+
+    name = "workers-1-each"
+    title = "one worker, one client"
+    clients = 1
+    works = ("workers-each",)
 
 
 class Crowd(Contestant):
@@ -370,7 +380,7 @@ class Library(Contestant):
 
 
 PEERS = (Ssh, Shadowsocks, Trojan, V2ray, Library)
-ALL = (Direct, MyTunnel, MyTunnelTls, *PEERS, OneWorker, TwoWorkers, Crowd)
+ALL = (Direct, MyTunnel, MyTunnelTls, *PEERS, OneWorker, TwoWorkers, OneClient, Crowd)
 
 
 def versions():

@@ -16,15 +16,17 @@ PEAK_SHARE = 0.8  # of the packets per second that a window of 32 reached
 
 class Case:
     """One measurement that several contestants repeat. `options` are those of build/bench/load;
-    `stretch` is how many times as long as others it takes."""
+    `stretch` is how many times as long as others it takes; `each` streams are for every client of a
+    contestant."""
 
-    def __init__(self, part, name, kind, title, options, works=None):
+    def __init__(self, part, name, kind, title, options, works=None, each=0):
         self.part = part
         self.name = name
         self.kind = kind
         self.title = title
         self.options = options
         self.works = works or (part,)
+        self.each = each
         self.key = f"{part}/{name}"
         # How bytes flow changes for longer than how small things do: see docs/performance.md.
         self.stretch = 2 if part == "bulk" else 1
@@ -57,7 +59,15 @@ PARTS = {
                 Case("workers", "up", "bulk", "up, 8 streams of 2 clients",
                      ["up", "--streams", "8"]),
                 Case("workers", "tunnels", "tunnels", "new tunnels, 32 at once of 2 clients",
-                     ["tunnels", "--streams", "32"])],
+                     ["tunnels", "--streams", "32"]),
+                # Each of two workers with as much to do as one has alone.
+                Case("workers", "down-each", "bulk", "down, 8 streams of a client for each worker",
+                     ["down"], ("workers-each",), 8),
+                Case("workers", "up-each", "bulk", "up, 8 streams of a client for each worker",
+                     ["up"], ("workers-each",), 8),
+                Case("workers", "tunnels-each", "tunnels",
+                     "new tunnels, 32 at once of a client for each worker", ["tunnels"],
+                     ("workers-each",), 32)],
     "interactive": [Case("interactive", way, "interactive",
                          f"round trips of 100 tunnels beside a bulk transfer {way}",
                          ["--bulk", way], ("interactive", "crowd")) for way in ("down", "up")],
@@ -129,6 +139,8 @@ def _per_unit(raw, scale):
 def measure(case, contestant, warm, seconds, peak=None):
     """One round of a case with one contestant: its figures, CPU in s/GiB or us."""
     words = list(case.options)
+    if case.each:
+        words += ["--streams", str(case.each * contestant.clients)]
     seconds *= case.stretch
     if case.kind == "interactive":
         contestant.enter()

@@ -86,6 +86,9 @@ def _worker_goals(r):
         yield Goal(f"two workers, {title}, CPU of the server", "one worker", unit,
                    r.get(f"workers/{name}", "workers-2", "server_cpu"),
                    r.get(f"workers/{name}", "workers-1", "server_cpu"), 1.05, False)
+        yield Goal(f"the same, as much for each worker, {title}", "one worker", unit,
+                   r.get(f"workers/{name}-each", "workers-2", "server_cpu"),
+                   r.get(f"workers/{name}-each", "workers-1-each", "server_cpu"), 1.05, False)
 
 
 def _interactive_goals(r):

@@ -36,6 +36,7 @@ def test_bench_runs():
         for case in cases:
             assert {(part, case, "direct"), (part, case, "mytunnel")} <= measured, (part, case)
     assert ("workers", "tunnels", "workers-2") in measured
+    assert ("workers", "tunnels-each", "workers-2") in measured
     assert ("interactive", "up", "crowd") in measured
     for row in result["results"]:
         # Bulk beside round trips gives way to everything, on a busy machine for a whole window.
