@@ -7,9 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCHES_A_TURN 4         /* of recvmmsg a socket, before the others (TCP) get their share */
-#define ROUNDS_A_TURN  8         /* of expire, dispatch, flush, likewise */
-#define HANDSHAKES_NS  100000ull /* of a turn, and one more; see mt_endpoint_is_deferring */
+#define BATCHES_A_TURN 4        /* of recvmmsg a socket, before the others (TCP) get their share */
+#define ROUNDS_A_TURN  8        /* of expire, dispatch, flush, likewise */
+#define HANDSHAKES_NS  50000ull /* of a turn, and one more; see mt_endpoint_is_deferring */
 #define NS_PER_S       1000000000ull
 /* With the way out blocked the expiry stays in the past; the sockets' writability is what is waited
  * for, and the clock of all other connections goes on this coarsely.

@@ -247,7 +247,7 @@ struct mt_deferred_queue {
 #define MT_DEFERRED_PROVEN_MAX 1024u
 /* Beside running connections handshakes leave them so many times what they have taken themselves.
  */
-#define MT_HANDSHAKES_REST 1u
+#define MT_HANDSHAKES_REST 2u
 
 /* A batch that was received; see mt_endpoint_expect. */
 #define MT_EXPECTED_MAX 16u
