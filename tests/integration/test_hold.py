@@ -27,7 +27,7 @@ def test_ten_thousand_connections():
             str(300 * harness.SLOW), quiet=True)
         try:
             assert holder.until("wait"), "the holder ended early"
-            beside = hold.probe(server, target, server.enrol("probe"), 1, COUNT)
+            beside = hold.probe(server, server.enrol("probe"), target, 1, COUNT)
             assert beside["tunnels"] > 0, beside
             holder.go_on()
             assert holder.until("wait"), "the holder ended early"
