@@ -125,7 +125,7 @@ struct mt_conn {
 	struct mt_stream_list for_room; /* wait for their turn to take bytes; see room.c */
 	struct mt_quic_stream *invited; /* its turn has come, its handler is to be called */
 	uint32_t slice;                 /* bytes of a turn; 0: there are no turns */
-	uint64_t tx_unsent;             /* bytes of the streams that have credit, as far as known */
+	uint64_t tx_unsent;             /* bytes of the streams that have much, and credit */
 	uint32_t round;
 	uint32_t round_max;     /* bytes of each stream */
 	uint32_t datagram_lead; /* bytes by which datagrams are ahead of streams */

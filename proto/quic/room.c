@@ -11,9 +11,12 @@
 #define SLICE_MAX 524288u
 /* What all streams together may hold unsent: as much as a single one. */
 #define ROOM_BYTES MT_STREAM_UNSENT_MAX
-/* What a stream may take out of turn, when it could not fill the room that it had last: it has
- * waited for its user, not for others. */
+/* What a stream may hold out of turn, and a piece more, when it could not fill the room that it had
+ * last: it has waited for its user, not for others. So much of each does not count either: many
+ * that have little would keep those from their turn that have much. */
 #define EXTRA_BYTES 16384u
+/* With so much of the room taken, and what does not count of the last one, the next is called. */
+#define CALL_BYTES (ROOM_BYTES / 2 - EXTRA_BYTES)
 
 void mt_conn_init_room(struct mt_conn *c)
 {
@@ -26,7 +29,7 @@ static void invite(struct mt_conn *c)
 	struct mt_quic_stream *s;
 
 	while ((s = TAILQ_FIRST(&c->for_room)) &&
-		(!c->slice || (!c->invited && c->tx_unsent <= ROOM_BYTES / 2))) {
+		(!c->slice || (!c->invited && c->tx_unsent <= CALL_BYTES))) {
 		TAILQ_REMOVE(&c->for_room, s, for_room);
 		s->waits_for_room = false;
 		if (c->slice) {
@@ -59,7 +62,7 @@ size_t mt_stream_take_room(struct mt_quic_stream *s, size_t space)
 	if (!s->turn_left && room > 0 && TAILQ_EMPTY(&c->for_room) && !c->invited) {
 		s->turn_left = c->slice;
 	}
-	if (!s->turn_left && !s->is_hungry) {
+	if (!s->turn_left && !s->is_hungry && s->counted == 0) {
 		return space < EXTRA_BYTES ? space : EXTRA_BYTES;
 	}
 	if (s->turn_left && room > 0) {
@@ -94,6 +97,7 @@ void mt_stream_count_unsent(struct mt_quic_stream *s)
 	bool counts = s->queue && c && s->queue != &c->blocked && !s->is_retried;
 	uint32_t unsent = counts ? (uint32_t)(s->tx_end - s->tx_sent) : 0;
 
+	unsent = unsent > EXTRA_BYTES ? unsent - EXTRA_BYTES : 0;
 	if (unsent != s->counted) {
 		c->tx_unsent = c->tx_unsent + unsent - s->counted;
 		s->counted = unsent;
