@@ -20,12 +20,13 @@
 /* cmocka wants the four above first */
 #include <cmocka.h>
 
-#define PUMPS     24 /* of each end: as many streams are open at a time */
-#define PIECES    16
-#define TURN_SIZE (256u * 1024) /* that a pump takes before others do */
-#define EXTRA     16384u        /* as room.c has it */
-#define SEEDS     10
-#define STEPS     250
+#define PUMPS      24 /* of each end: as many streams are open at a time */
+#define PIECES     16
+#define TURN_SIZE  (256u * 1024) /* that a pump takes before others do */
+#define EXTRA      16384u        /* as room.c has it */
+#define SEEDS      10
+#define ACK_MAX_NS (33 * SIM_MS)
+#define STEPS      250
 
 struct end;
 
@@ -335,6 +336,9 @@ static void check(const struct mt_conn *c)
 		waiting--;
 	}
 	assert_int_equal(waiting, 0);
+	/* What rests is acknowledged in time: the longest delay, and what timers gather by. */
+	assert_true(!c->is_resting || c->is_dirty ||
+		    c->expiry.ts_ns <= c->last_received_ns + ACK_MAX_NS);
 	assert_true(TAILQ_EMPTY(&c->for_room) || c->invited ||
 		    (c->slice > 0 && c->tx_unsent > MT_STREAM_UNSENT_MAX / 2 - EXTRA));
 }
