@@ -94,11 +94,11 @@ void mt_stream_fill_room(struct mt_quic_stream *s, size_t len)
 void mt_stream_count_unsent(struct mt_quic_stream *s)
 {
 	struct mt_conn *c = s->conn;
-	bool counts = s->queue && c && s->queue != &c->blocked && !s->is_retried;
+	bool counts = c && s->queue && s->queue != &c->blocked && !s->is_retried;
 	uint32_t unsent = counts ? (uint32_t)(s->tx_end - s->tx_sent) : 0;
 
 	unsent = unsent > EXTRA_BYTES ? unsent - EXTRA_BYTES : 0;
-	if (unsent != s->counted) {
+	if (c && unsent != s->counted) {
 		c->tx_unsent = c->tx_unsent + unsent - s->counted;
 		s->counted = unsent;
 		invite(c);

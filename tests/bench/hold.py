@@ -27,7 +27,8 @@ STORM_PROBE_S = 5
 ROUNDS = 3  # of probes beside and without connections, by turns
 
 COLUMNS = ["step", "connections", "seconds", "server_rss_kib", "rss_per_connection_bytes",
-           "server_cpu_s", "cpu_us_per_keep_alive", "tunnels", "per_second", "p50_ms", "p99_ms",
+           "server_cpu_s", "cpu_us_per_keep_alive", "cpu_us_per_keep_alive_asleep", "tunnels",
+           "per_second", "p50_ms", "p99_ms",
            "max_ms", "server_cpu_us", "bare_p50_ms", "bare_p99_ms", "bare_server_cpu_us", "refused",
            "left", "had"]
 
@@ -261,7 +262,7 @@ def verdicts(report):
     for step in of(report, "tunnels"):
         row("the same after a tunnel each", step["rss_per_connection_bytes"] / 1024, 40, "KiB")
     for step in of(report, "hold")[-1:]:
-        row("a keep-alive, server's CPU", step["cpu_us_per_keep_alive"], 15, "us")
+        row("a keep-alive, server's CPU, processors awake", step["cpu_us_per_keep_alive"], 15, "us")
     for step in (s for s in of(report, "probe") if s["connections"] > 1):
         beside = f"a new tunnel beside {step['connections']:,}"
         row(f"{beside}, p99", step["p99_ms"], 1.5 * step["bare_p99_ms"], "ms")

@@ -6,7 +6,7 @@
  * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
  * proto/wire/err.c proto/wire/profile.c proto/wire/request.c proto/quic/order.c
  * proto/quic/room.c proto/quic/calm.c tests/bench/lib/watch.c tests/bench/lib/side.c
- * tests/bench/lib/tunnel.c tests/bench/lib/holder_options.c
+ * tests/bench/lib/tunnel.c tests/bench/lib/awake.c tests/bench/lib/holder_options.c
  */
 /* Many real clients in one process: tens of thousands of connections with client certificates over
  * a few sockets, for what a server needs to hold them. Prints a line of JSON for each step:
@@ -19,6 +19,7 @@
  *   leave     all of them gone again
  */
 #include "proto/wire/request.h"
+#include "tests/bench/lib/awake.h"
 #include "tests/bench/lib/holder_options.h"
 #include "tests/bench/lib/side.h"
 #include "tests/bench/lib/tunnel.h"
@@ -348,10 +349,21 @@ static void say_step(struct holder *h, const char *step, const struct bench_usag
 	fflush(stdout);
 }
 
+/* CPU of the server while it is held for so long, in seconds. */
+static double hold_cpu_s(struct holder *h, const char *what)
+{
+	double before = bench_usage(h->o.pid).cpu_s;
+
+	wait_s(h, what, h->o.hold_s);
+	return bench_usage(h->o.pid).cpu_s - before;
+}
+
+/* Keep-alives and nothing else, first with processors that sleep between them, then with processors
+ * that do not. */
 static void step_hold(struct holder *h, const struct bench_usage *base)
 {
-	struct bench_usage before, after;
-	double exchanges;
+	double exchanges, asleep_s, awake_s;
+	struct bench_usage after;
 
 	if (h->o.hold_s == 0 || h->up < HOLD_MIN) {
 		return;
@@ -361,16 +373,18 @@ static void step_hold(struct holder *h, const struct bench_usage *base)
 	(void)run_until(
 		h, "spread", all_spread, 2 * h->o.keep_alive_ms / 1000 + 1); /* the hold tells */
 	h->spread_since_ns = 0;
-	before = bench_usage(h->o.pid);
-	wait_s(h, "hold", h->o.hold_s);
+	asleep_s = hold_cpu_s(h, "hold");
+	bench_stay_awake();
+	awake_s = hold_cpu_s(h, "awake");
+	bench_let_sleep();
 	after = bench_usage(h->o.pid);
 	exchanges = (double)h->up * h->o.hold_s * 1000 / h->o.keep_alive_ms;
 	printf("{\"step\":\"hold\",\"connections\":%u,\"seconds\":%u,\"server_rss_kib\":%llu,"
 	       "\"rss_per_connection_bytes\":%.0f,\"server_cpu_s\":%.3f,"
-	       "\"cpu_us_per_keep_alive\":%.2f}\n",
+	       "\"cpu_us_per_keep_alive\":%.2f,\"cpu_us_per_keep_alive_asleep\":%.2f}\n",
 		h->up, h->o.hold_s, (unsigned long long)(after.rss_bytes / 1024),
-		per((double)after.rss_bytes - (double)base->rss_bytes, h->up),
-		after.cpu_s - before.cpu_s, per((after.cpu_s - before.cpu_s) * 1e6, exchanges));
+		per((double)after.rss_bytes - (double)base->rss_bytes, h->up), awake_s,
+		per(awake_s * 1e6, exchanges), per(asleep_s * 1e6, exchanges));
 	fflush(stdout);
 }
 

@@ -6,6 +6,7 @@
  * proto/quic/tls_verify.c proto/wire/addr.c proto/wire/bytes.c proto/wire/encode.c
  * proto/wire/err.c proto/wire/profile.c proto/wire/request.c proto/quic/order.c proto/quic/room.c
  * proto/quic/calm.c tests/bench/lib/watch.c tests/bench/lib/side.c tests/bench/lib/tunnel.c
+ * tests/bench/lib/awake.c
  */
 /* Tunnels one after the other on a connection of their own for so many seconds:
  *
@@ -13,25 +14,20 @@
  *
  * Prints a line of JSON: how many, their latency, the server's CPU meanwhile. A program of its own,
  * so that nothing but the server keeps it waiting: see tests/bench/hold.py. The processors are kept
- * from sleeping meanwhile, by what takes only idle time: a virtual one that sleeps is woken after
- * milliseconds at times, which a server that has more to do would not be charged with.
+ * from sleeping meanwhile.
  */
 #include "proto/wire/request.h"
+#include "tests/bench/lib/awake.h"
 #include "tests/bench/lib/side.h"
 #include "tests/bench/lib/tunnel.h"
 #include "tests/bench/lib/watch.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-#define SAMPLES_MAX    1000000u
-#define WARM           200u /* tunnels that are not measured */
-#define PROCESSORS_MAX 64
+#define SAMPLES_MAX 1000000u
+#define WARM        200u /* tunnels that are not measured */
 
 struct probe {
 	struct bench_side side;
@@ -44,22 +40,6 @@ struct probe {
 	size_t count;
 	size_t most;
 };
-
-static _Atomic bool asleep_again;
-
-static void *stay_awake(void *unused)
-{
-	const struct sched_param none = {0};
-
-	(void)unused;
-	if (sched_setscheduler(0, SCHED_IDLE, &none) != 0) {
-		bench_die("idle priority", -errno);
-	}
-	while (!asleep_again) {
-		(void)sched_yield(); /* cannot fail on Linux */
-	}
-	return NULL;
-}
 
 static void on_done(void *user, double ms)
 {
@@ -148,8 +128,6 @@ static double number(const char *text, double most)
 int main(int argc, char **argv)
 {
 	static struct probe p;
-	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	pthread_t awake[PROCESSORS_MAX];
 	const struct bench_side_config config = {
 		.profile = argv[1],
 		.sockets = 1,
@@ -160,12 +138,7 @@ int main(int argc, char **argv)
 		fputs("usage: probe PROFILE SERVER_PID IP:PORT SECONDS\n", stderr);
 		return 2;
 	}
-	processors = processors < PROCESSORS_MAX ? processors : PROCESSORS_MAX;
-	for (long i = 0; i < processors; i++) {
-		if (pthread_create(&awake[i], NULL, stay_awake, NULL) != 0) {
-			bench_die("threads", -EAGAIN);
-		}
-	}
+	bench_stay_awake();
 	bench_side_open(&p.side, &config);
 	p.samples = calloc(SAMPLES_MAX, sizeof(*p.samples));
 	if (p.samples == NULL) {
@@ -176,10 +149,7 @@ int main(int argc, char **argv)
 		(void)uv_run(&p.side.loop, UV_RUN_ONCE);
 	}
 	measure(&p, (pid_t)number(argv[2], 1 << 30), number(argv[4], 600));
-	asleep_again = true;
-	for (long i = 0; i < processors; i++) {
-		pthread_join(awake[i], NULL);
-	}
+	bench_let_sleep();
 	mt_conn_close(p.conn, MT_APP_NONE, "");
 	while (p.conn != NULL) {
 		(void)uv_run(&p.side.loop, UV_RUN_ONCE);

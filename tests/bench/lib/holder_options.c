@@ -56,7 +56,7 @@ static void usage(FILE *to)
 	      "  --at-once N      handshakes, and tunnels, under way at a time (64)\n"
 	      "  --sockets N      UDP sockets to use (16)\n"
 	      "  --keep-alive S   seconds between keep-alives, also 1.5 (15)\n"
-	      "  --hold S         seconds to hold them, if they are many (30)\n"
+	      "  --hold S         seconds to hold them, if they are many, twice (30)\n"
 	      "  --settle S       seconds to wait before memory is looked at (5)\n"
 	      "  --wait           wait for a line on standard input before each further step\n"
 	      "  --idle           take only what nobody else wants of the processors\n"
