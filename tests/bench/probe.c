@@ -41,6 +41,7 @@ struct probe {
 	size_t most;
 };
 
+/* The loop may call these before it waits: what stands still then is not waited for (uv_stop). */
 static void on_done(void *user, double ms)
 {
 	struct probe *p = user;
@@ -50,6 +51,7 @@ static void on_done(void *user, double ms)
 	}
 	if (uv_hrtime() >= p->until_ns || p->count == p->most) {
 		p->over = true;
+		uv_stop(&p->side.loop);
 	} else {
 		bench_tunnel(p->conn, &p->target, on_done, p);
 	}
@@ -61,6 +63,7 @@ static void on_established(void *user, struct mt_conn *conn)
 
 	(void)conn;
 	p->connected = true;
+	uv_stop(&p->side.loop);
 }
 
 static void on_end(void *user, struct mt_conn *conn, const struct mt_conn_end *end)
@@ -69,6 +72,7 @@ static void on_end(void *user, struct mt_conn *conn, const struct mt_conn_end *e
 
 	(void)conn;
 	p->conn = NULL;
+	uv_stop(&p->side.loop);
 	if (!p->over) {
 		bench_die(end->reason[0] != '\0' ? end->reason : "the connection", end->err);
 	}
