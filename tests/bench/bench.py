@@ -98,7 +98,8 @@ def choose(args, parts, pins):
     kinds = [contestants.Direct, contestants.MyTunnel]
     kinds += [contestants.MyTunnelTls] if args.peers else []
     if "workers" in parts:
-        kinds += [contestants.OneWorker, contestants.TwoWorkers, contestants.OneClient]
+        kinds += [contestants.OneWorker, contestants.TwoWorkers, contestants.TwoServers,
+                  contestants.OneClient]
     kinds += contestants.PEERS if args.peers else ()
     kinds += [contestants.Crowd] if "interactive" in parts else []
     wanted = args.contestants.replace(",", " ").split()

@@ -195,6 +195,24 @@ class OneClient(OneWorker):
     works = ("workers-each",)
 
 
+class TwoServers(MyTunnel):
+    """Two servers of one worker each, with a client each: what two workers cost that share nothing
+    but the machine."""
+
+    name = "workers-apart"
+    title = "two servers of one worker each"
+    clients = 2
+    works = TwoWorkers.works
+
+    def start(self):
+        for _ in range(self.clients):
+            one = OneClient(self.pins)
+            self.stack.enter_context(one)
+            self.ports += one.ports
+            self.server_pids += one.server_pids
+            self.client_pids += one.client_pids
+
+
 class Crowd(Contestant):
     """A hundred clients of one worker in one process, which plays a hundred machines, and one more for
     the bulk; they start when they are needed, and would be in the way of others before."""
@@ -380,7 +398,7 @@ class Library(Contestant):
 
 
 PEERS = (Ssh, Shadowsocks, Trojan, V2ray, Library)
-ALL = (Direct, MyTunnel, MyTunnelTls, *PEERS, OneWorker, TwoWorkers, OneClient, Crowd)
+ALL = (Direct, MyTunnel, MyTunnelTls, *PEERS, OneWorker, TwoWorkers, TwoServers, OneClient, Crowd)
 
 
 def versions():

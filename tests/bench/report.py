@@ -20,9 +20,10 @@ class Results:
 
 
 class Goal:
-    """A line of what is to be reached: `ours` against `reference`, by factor `wanted`."""
+    """A line of what is to be reached: `ours` against `reference`, by factor `wanted`; with None it is
+    told beside the others, and nothing is to be reached."""
 
-    def __init__(self, work, against, unit, ours, reference, wanted, at_least):
+    def __init__(self, work, against, unit, ours, reference, wanted=None, at_least=False):
         self.work = work
         self.against = against
         self.unit = unit
@@ -33,12 +34,14 @@ class Goal:
 
     def as_dict(self):
         ratio = self.ours / self.reference if self.ours is not None and self.reference else None
-        reached = None
-        if ratio is not None:
+        reached, wanted = None, "-"
+        if self.wanted is not None:
+            wanted = f"{'at least' if self.at_least else 'at most'} {self.wanted:g}"
+        if ratio is not None and self.wanted is not None:
             reached = ratio >= self.wanted if self.at_least else ratio <= self.wanted
         return {"work": self.work, "against": self.against, "unit": self.unit, "ours": self.ours,
                 "reference": self.reference, "ratio": ratio, "reached": reached,
-                "wanted": f"{'at least' if self.at_least else 'at most'} {self.wanted:g}"}
+                "wanted": wanted}
 
 
 def _plus(*values):
@@ -83,12 +86,14 @@ def _small_goals(r):
 def _worker_goals(r):
     for name, title, unit in (("down", "bulk down", "s/GiB"), ("up", "bulk up", "s/GiB"),
                               ("tunnels", "new tunnels", "us")):
-        yield Goal(f"two workers, {title}, CPU of the server", "one worker", unit,
-                   r.get(f"workers/{name}", "workers-2", "server_cpu"),
-                   r.get(f"workers/{name}", "workers-1", "server_cpu"), 1.05, False)
-        yield Goal(f"the same, as much for each worker, {title}", "one worker", unit,
-                   r.get(f"workers/{name}-each", "workers-2", "server_cpu"),
-                   r.get(f"workers/{name}-each", "workers-1-each", "server_cpu"), 1.05, False)
+        for case, single, what in ((name, "workers-1", "two workers, %s, CPU of the server"),
+                                   (f"{name}-each", "workers-1-each",
+                                    "the same, as much for each worker, %s")):
+            one = r.get(f"workers/{case}", single, "server_cpu")
+            yield Goal(what % title, "one worker", unit,
+                       r.get(f"workers/{case}", "workers-2", "server_cpu"), one, 1.05)
+            yield Goal("control: two servers of one worker each", "one worker", unit,
+                       r.get(f"workers/{case}", "workers-apart", "server_cpu"), one)
 
 
 def _interactive_goals(r):

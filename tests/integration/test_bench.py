@@ -11,7 +11,7 @@ import xml.etree.ElementTree
 from harness import ROOT, SLOW, run
 
 BENCH = os.path.join(ROOT, "tests", "bench")
-CONTESTANTS = ("direct", "mytunnel", "workers-2", "crowd")
+CONTESTANTS = ("direct", "mytunnel", "workers-2", "workers-apart", "crowd")
 
 
 def measure(folder, parts, *contestants):
@@ -35,8 +35,9 @@ def test_bench_runs():
                         ("interactive", ("down", "up"))):
         for case in cases:
             assert {(part, case, "direct"), (part, case, "mytunnel")} <= measured, (part, case)
-    assert ("workers", "tunnels", "workers-2") in measured
-    assert ("workers", "tunnels-each", "workers-2") in measured
+    for case in ("tunnels", "tunnels-each"):
+        for contestant in ("workers-2", "workers-apart"):
+            assert ("workers", case, contestant) in measured, (case, contestant)
     assert ("interactive", "up", "crowd") in measured
     for row in result["results"]:
         # Bulk beside round trips gives way to everything, on a busy machine for a whole window.
