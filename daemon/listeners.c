@@ -141,7 +141,20 @@ static void note_old(struct handover *h, const struct mt_move *move, struct mt_a
 		h->old[h->old_count++].retired = retired;
 		l->state = retired ? MT_LISTENER_RETIRED : MT_LISTENER_SERVES;
 		l->retired_ms = uv_now(a->loop);
-		mt_listener_tell(a, "quic", retired ? "listener_retired" : "listening", &l->addr);
+	}
+}
+
+/* Only once nothing can fail any more: what was told cannot be taken back. */
+static void tell_changes(struct mt_appliance *a, const struct mt_listeners *before)
+{
+	for (size_t i = 0; i < a->listeners.count; i++) {
+		const struct mt_listener *l = &a->listeners.list[i];
+
+		if (i >= before->count || l->state != before->list[i].state) {
+			mt_listener_tell(a, "quic",
+				l->state == MT_LISTENER_RETIRED ? "listener_retired" : "listening",
+				&l->addr);
+		}
 	}
 }
 
@@ -162,7 +175,6 @@ int mt_move_start(struct mt_move *move, struct mt_appliance *a)
 	for (size_t i = 0; i < h->listen.addr_count; i++) {
 		h->ids[i] =
 			mt_listeners_add(&a->listeners, &h->listen.wanted[i], &h->listen.addrs[i]);
-		mt_listener_tell(a, "quic", "listening", &h->listen.addrs[i]);
 	}
 	rv = mt_appliance_ask(a, -1, &ops, h);
 	if (rv != 0) {
@@ -170,6 +182,7 @@ int mt_move_start(struct mt_move *move, struct mt_appliance *a)
 		free(h);
 		return rv;
 	}
+	tell_changes(a, &before);
 	(void)snprintf(a->facts.notice, sizeof(a->facts.notice), "%s",
 		move->listen.notice); /* same size */
 	move->prepared = false;

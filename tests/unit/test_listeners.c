@@ -8,6 +8,7 @@
 
 #include "daemon/listeners.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,12 +28,16 @@ static struct {
 	unsigned closed[8];
 	unsigned retired_again; /* the first one, while it is counted */
 	char events[256];
+	bool refuses; /* to start a round */
 } fake;
 
 int mt_appliance_ask(struct mt_appliance *a, int only, const struct mt_round_ops *ops, void *user)
 {
 	(void)a;
 	assert_int_equal(only, -1);
+	if (fake.refuses) {
+		return -ENOMEM;
+	}
 	for (unsigned i = 0; i < WORKERS; i++) {
 		if (ops->work != NULL) {
 			ops->work(NULL, i, user);
@@ -225,9 +230,35 @@ static void test_tick_leaves_retired_again(void **state)
 	assert_int_equal(fake.closed[1], WORKERS);
 }
 
+/* A change that cannot be handed over has changed nothing and told nothing. */
+static void test_move_start_refused(void **state)
+{
+	struct mt_udp_socket sockets[WORKERS] = {{.fd = -1}, {.fd = -1}};
+	struct mt_move move = {.listen = {.sockets = sockets, .workers = WORKERS, .addr_count = 1},
+		.prepared = true};
+
+	(void)state;
+	add(1, "127.0.0.1:1", MT_LISTENER_SERVES);
+	appliance.listeners.last_id = 1;
+	assert_int_equal(mt_addr_parse(&move.listen.addrs[0], "127.0.0.1:2"), 0);
+	fake.refuses = true;
+	assert_int_equal(mt_move_start(&move, &appliance), -ENOMEM);
+	assert_true(move.prepared);
+	assert_int_equal(appliance.listeners.count, 1);
+	assert_int_equal(appliance.listeners.list[0].state, MT_LISTENER_SERVES);
+	assert_string_equal(fake.events, "");
+	fake.refuses = false;
+	assert_int_equal(mt_move_start(&move, &appliance), 0);
+	assert_false(move.prepared);
+	assert_int_equal(appliance.listeners.count, 2);
+	assert_int_equal(appliance.listeners.list[0].state, MT_LISTENER_RETIRED);
+	assert_string_equal(fake.events, "listener_retired listening ");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_move_start_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_tick_closes_unused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_tick_ends_late_users, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_tick_leaves_retired_again, set_up, tear_down),
