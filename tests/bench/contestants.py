@@ -4,6 +4,7 @@ Each contestant is a SOCKS5 proxy on 127.0.0.1 with one or more server and clien
 them started here with files and ports of their own, on this machine's loopback. All tunnels seal with
 AES-128-GCM.
 """
+import collections
 import contextlib
 import json
 import os
@@ -76,6 +77,7 @@ class Contestant:
         self.ports = []  # of its SOCKS5 proxies
         self.server_pids = []
         self.client_pids = []
+        self.realtime = True  # what it has of the load's own ends runs at real-time priority
 
     def __enter__(self):
         try:
@@ -122,6 +124,11 @@ class Direct(Contestant):
     works = (*Contestant.works, "handshakes", "interactive")
 
 
+def worker_of_another(server, known):
+    """The worker of a connection that is not among those; None without one."""
+    return next((c["worker"] for c in server.connections() if c["id"] not in known), None)
+
+
 class MyTunnel(Contestant):
     """This project. `clients` of them are spread evenly over the workers."""
 
@@ -141,18 +148,21 @@ class MyTunnel(Contestant):
         self.server_pids = [server.process.pid]
         self.profile = server.enrol("handshakes")
         quota = -(-self.clients // (self.workers or 1))
-        used = {}
+        used = collections.Counter()
         for _ in range(64):
             if len(self.ports) == self.clients:
                 return
             known = {c["id"] for c in server.connections()}
             client = server.client(args=["--transport", self.transport],
                                    prefix=pinned(self.pins["client"]))
-            fresh = [c["worker"] for c in server.connections() if c["id"] not in known]
-            if self.clients > 1 and used.get(fresh[0], 0) >= quota:
-                client.stop()
-                continue
-            used[fresh[0] if fresh else 0] = used.get(fresh[0] if fresh else 0, 0) + 1
+            if self.clients > 1:
+                # A connection that the server counts a moment later.
+                wait_until(lambda: worker_of_another(server, known) is not None, what="the connection")
+                worker = worker_of_another(server, known)
+                if used[worker] >= quota:
+                    client.stop()
+                    continue
+                used[worker] += 1
             self.client_pids.append(client.process.pid)
             self.ports.append(client.port)
         raise AssertionError("clients never met every worker")
@@ -225,12 +235,20 @@ class Crowd(Contestant):
     def enter(self):
         if self.ports:
             return
+        try:
+            self.start_all()
+        except BaseException:
+            self.stack.close()  # for another try
+            raise
+
+    def start_all(self):
         server = self.stack.enter_context(Server({"logging.level": "error", "server.workers": "1"},
                                                  prefix=pinned(self.pins["server"])))
         self.server_pids = [server.process.pid]
         bulk = server.client(wait=False, prefix=pinned(self.pins["client"]))
         profiles = [server.enrol(f"crowd{number}") for number in range(self.clients)]
         crowd = self.spawn("client", server.folder, [program("bench/clients"), *profiles])
+        self.realtime = crowd.wait_line(r"(?m)^realtime (yes|no)$", 60).group(1) == "yes"
         ports = crowd.wait_line(r"(?m)^ports ([\d,]+)$", 60).group(1)
         bulk.wait_connected(60)
         self.client_pids = [bulk.process.pid]
