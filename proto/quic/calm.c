@@ -23,6 +23,10 @@
 #define WINDOW_NS      100000000u
 #define WINDOW_PACKETS 100u
 
+/* With one frame more than a PING has, or with a PATH_CHALLENGE, a packet is at least as long:
+ * first byte, id, packet number, 5 bytes of an ACK, tag. */
+#define MORE_THAN_PING (1u + MT_CID_LEN + 1u + 5u + 16u)
+
 #define EXPECT_FROM 1000u /* connections: fewer are at hand */
 #define LINE        64u
 #define AHEAD                                                                                      \
@@ -170,6 +174,7 @@ bool mt_conn_settle(struct mt_conn *c, unsigned ecn, size_t len)
 	/* What is large may hold a PATH_CHALLENGE, and be the first of many. */
 	if (len < NGTCP2_MAX_UDP_PAYLOAD_SIZE && !c->got_payload && is_still(c)) {
 		c->is_answer = true;
+		c->is_brief = len < MORE_THAN_PING;
 		(void)mt_conn_write(c); /* with no room for it, it has been marked as dirty */
 		return true;
 	}

@@ -23,7 +23,9 @@
 /* Of the round trip: how long the library lets an acknowledgement wait, but for that bound. */
 #define ACK_DELAY_SHARE 8u
 /* Packets with a PATH_RESPONSE or a probe are larger. */
-#define ANSWER_BYTES_MAX 256u
+#define ANSWER_BYTES_MAX UINT8_MAX
+/* Answers in a row that nobody is asked to acknowledge. */
+#define BARE_MAX 15u
 /* What may leave, with nothing to follow, before the pacer is told. */
 #define UNPACED_BYTES 4096u
 
@@ -372,6 +374,8 @@ static enum outcome write_batches(struct mt_conn *c, bool is_answer)
 		total += (size_t)n;
 		cap = usual;
 		if (is_answer && (size_t)n <= ANSWER_BYTES_MAX) {
+			c->answer_len = (uint8_t)n;
+			c->bare_count = 0;
 			commit(c, &b);
 			return DONE;
 		}
@@ -386,6 +390,46 @@ static enum outcome write_batches(struct mt_conn *c, bool is_answer)
 	}
 	commit(c, &b);
 	return MORE;
+}
+
+/* Acknowledges a keep-alive, and nothing else: the packet has as much room as the last one took.
+ * With more of it the library adds a PING when it has sent nothing else for a round trip, which
+ * among keep-alives is to every second one, and brings one more packet each time. That what is
+ * acknowledged is forgotten some time (RFC 9000, section 13.2.4) needs it seldom: after BARE_MAX,
+ * and when an acknowledgement has grown. Returns the packet's length, 0 when nothing was written,
+ * or the library's error.
+ */
+static ngtcp2_ssize write_bare(struct mt_conn *c)
+{
+	const struct mt_tx *tx = &c->ep->cfg.tx;
+	struct batch b = {.packets = 1};
+	ngtcp2_path_storage ps;
+	ngtcp2_pkt_info pi;
+	bool moved = false;
+	ngtcp2_ssize n;
+
+	if (c->answer_len == 0 || c->bare_count == BARE_MAX || c->qlog) {
+		return 0;
+	}
+	b.buf = tx->reserve(tx->user);
+	if (!b.buf) {
+		return 0;
+	}
+	ngtcp2_path_storage_zero(&ps);
+	n = ngtcp2_conn_writev_stream(c->qc, &ps.path, &pi, b.buf, c->answer_len, NULL,
+		NGTCP2_WRITE_STREAM_FLAG_NONE, -1, NULL, 0, c->ep->now_ns);
+	if (n <= 0) {
+		return n;
+	}
+	if (follow_path(&b.path, &ps.path, &moved) != 0) {
+		return NGTCP2_ERR_INTERNAL;
+	}
+	b.len = b.segment = (size_t)n;
+	b.ecn = pi.ecn;
+	commit(c, &b);
+	c->answer_len = (uint8_t)n;
+	c->bare_count++;
+	return n;
 }
 
 static uint64_t smoothed_rtt(const struct mt_conn *c)
@@ -448,16 +492,23 @@ void mt_conn_rearm(struct mt_conn *c)
 
 bool mt_conn_write(struct mt_conn *c)
 {
-	bool is_answer = c->is_answer;
+	bool is_answer = c->is_answer && !mt_conn_has_sendable(c) && !c->dgram_head;
+	bool is_brief = is_answer && c->is_brief;
 	enum outcome outcome;
+	ngtcp2_ssize n;
 
-	c->is_answer = false;
+	c->is_answer = c->is_brief = false;
 	c->is_resting = false;
 	if (c->close_pending) {
 		mt_conn_write_close(c);
 		return true;
 	}
-	outcome = write_batches(c, is_answer && !mt_conn_has_sendable(c) && !c->dgram_head);
+	n = is_brief ? write_bare(c) : 0;
+	if (n < 0) {
+		mt_conn_fail(c, (int)n);
+		return true;
+	}
+	outcome = write_batches(c, is_answer && n == 0);
 	if (outcome == FAILED) {
 		return true;
 	}

@@ -190,6 +190,7 @@ struct mt_conn {
 	bool is_resting : 1;    /* what came waits for an answer or its timer; see calm.c */
 	bool got_payload : 1;   /* streams' or datagrams', with the packet that is read */
 	bool is_answer : 1;     /* what is to be written is an acknowledgement, if anything */
+	bool is_brief : 1;      /* and for a packet with hardly more than a PING */
 	bool close_pending : 1; /* close_err is to be sent */
 	bool ended : 1;
 	bool got_reset : 1;
@@ -198,6 +199,8 @@ struct mt_conn {
 	bool wants_retry : 1; /* ended: the client's address is to be validated first */
 	bool dgram_was_full : 1;
 	bool has_next_keys : 1; /* those of the next key update are derived */
+	uint8_t answer_len;     /* of the last packet for such a PING; 0: not known */
+	uint8_t bare_count;     /* of those in a row with room for an acknowledgement only */
 };
 
 /* What is left of a connection in its closing or draining period (RFC 9000, section 10.2). */

@@ -81,6 +81,58 @@ static void test_keep_alive_is_answered_at_once(void **state)
 	}
 }
 
+/* What the client acknowledges of it is a packet more: hardly any of them asks for that, whatever
+ * the round trip and the length of the acknowledgement, which grows with the packets' numbers; but
+ * some do.
+ */
+static void test_keep_alive_takes_one_packet_each_way(void **state)
+{
+	static const uint64_t delays_ms[] = {0, 10, 200};
+	enum { COUNT = 300 };
+	struct echo e;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(delays_ms) / sizeof(delays_ms[0]); i++) {
+		struct mt_quic_counters *client = &e.sim.client.counters;
+		uint64_t by_client, by_server;
+
+		start(&e, delays_ms[i] * SIM_MS);
+		mt_conn_set_keep_alive(e.conn, 2 * SIM_S);
+		by_client = mt_counter_get(&client->packets_sent);
+		by_server = sent_by_server(&e);
+		(void)sim_run(&e.sim, NULL, NULL, COUNT * 2 * SIM_S);
+		by_client = mt_counter_get(&client->packets_sent) - by_client;
+		by_server = sent_by_server(&e) - by_server;
+		assert_in_range(by_server, COUNT - COUNT / 5, COUNT + 1);
+		assert_in_range(by_client - by_server, COUNT / 20, COUNT / 8);
+		echo_deinit(&e);
+	}
+}
+
+/* What the library has to say beside an acknowledgement that has room for nothing else follows at
+ * once: here, credit for streams. */
+static void test_keep_alive_holds_nothing_up(void **state)
+{
+	struct echo e;
+
+	(void)state;
+	start(&e, 10 * SIM_MS);
+	mt_conn_set_keep_alive(e.conn, 2 * SIM_S);
+	(void)sim_run(&e.sim, NULL, NULL, 9 * SIM_S);
+	for (unsigned k = 0; k < 20; k++) {
+		struct watch w = {.e = &e, .sent = sent_by_server(&e)};
+		uint64_t left = ngtcp2_conn_get_streams_bidi_left(e.conn->qc);
+
+		/* As if a stream had ended: nobody marks the connection as dirty. */
+		ngtcp2_conn_extend_max_streams_bidi(e.server_conn->qc, 1);
+		assert_true(sim_run(&e.sim, has_sent, &w, 5 * SIM_S));
+		(void)sim_run(&e.sim, NULL, NULL, 11 * SIM_MS);
+		assert_int_equal(ngtcp2_conn_get_streams_bidi_left(e.conn->qc), left + 1);
+		(void)sim_run(&e.sim, NULL, NULL, SIM_S / 2);
+	}
+	echo_deinit(&e);
+}
+
 /* What only acknowledges is not answered. */
 static void test_no_answer_to_acknowledgements(void **state)
 {
@@ -307,6 +359,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_keep_alive_is_answered_at_once),
+		cmocka_unit_test(test_keep_alive_takes_one_packet_each_way),
+		cmocka_unit_test(test_keep_alive_holds_nothing_up),
 		cmocka_unit_test(test_no_answer_to_acknowledgements),
 		cmocka_unit_test(test_request_is_acknowledged_with_its_answer),
 		cmocka_unit_test(test_who_does_not_rest),
