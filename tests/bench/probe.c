@@ -36,6 +36,7 @@ struct probe {
 	uint64_t until_ns;
 	bool connected;
 	bool over;
+	bool closing;
 	double *samples;
 	size_t count;
 	size_t most;
@@ -73,7 +74,7 @@ static void on_end(void *user, struct mt_conn *conn, const struct mt_conn_end *e
 	(void)conn;
 	p->conn = NULL;
 	uv_stop(&p->side.loop);
-	if (!p->over) {
+	if (!p->closing) {
 		bench_die(end->reason[0] != '\0' ? end->reason : "the connection", end->err);
 	}
 }
@@ -154,6 +155,7 @@ int main(int argc, char **argv)
 	}
 	measure(&p, (pid_t)number(argv[2], 1 << 30), number(argv[4], 600));
 	bench_let_sleep();
+	p.closing = true;
 	mt_conn_close(p.conn, MT_APP_NONE, "");
 	while (p.conn != NULL) {
 		(void)uv_run(&p.side.loop, UV_RUN_ONCE);

@@ -101,6 +101,7 @@ void bench_side_open(struct bench_side *side, const struct bench_side_config *co
 	load_profile(side, config->profile);
 	err = uv_loop_init(&side->loop);
 	endpoint.mem = side->mem = mt_mem_new();
+	err = err == 0 && side->mem == NULL ? -ENOMEM : err;
 	err = err == 0 ? mt_driver_new(&side->driver, &side->loop, &endpoint) : err;
 	err = err == 0 ? mt_addr_parse(&bind_to,
 				 side->server.sa.sa_family == AF_INET6 ? "[::1]:0" : "127.0.0.1:0")
