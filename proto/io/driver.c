@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define BATCHES_A_TURN 4        /* of recvmmsg a socket, before the others (TCP) get their share */
+#define SHARED_BATCH   4        /* messages, one batch a turn; see mt_endpoint_is_shared */
 #define ROUNDS_A_TURN  8        /* of expire, dispatch, flush, likewise */
 #define HANDSHAKES_NS  50000ull /* of a turn, and one more; see mt_endpoint_is_deferring */
 #define NS_PER_S       1000000000ull
@@ -159,8 +160,11 @@ static void on_late_message(void *user, const struct mt_path *path, unsigned ecn
 static bool receive(struct driver_socket *s)
 {
 	struct mt_driver *d = s->driver;
+	bool shared = mt_endpoint_is_shared(d->endpoint);
+	int most = shared ? SHARED_BATCH : MT_UDP_RX_MESSAGES;
 
-	for (int i = 0; i < BATCHES_A_TURN; i++) {
+	mt_udp_rx_set_most(d->rx, (unsigned)most);
+	for (int i = 0; i < (shared ? 1 : BATCHES_A_TURN); i++) {
 		int n;
 
 		refresh(d);
@@ -169,7 +173,7 @@ static bool receive(struct driver_socket *s)
 		d->in_turn = false;
 		/* An error here is one that an ICMP message left on the socket: reading it took it
 		 * away. */
-		if (n >= 0 && n < MT_UDP_RX_MESSAGES) {
+		if (n >= 0 && n < most) {
 			return true;
 		}
 	}

@@ -46,6 +46,8 @@ void mt_udp_rx_free(struct mt_udp_rx *rx);
  * handed over. */
 void mt_udp_rx_set_ahead(
 	struct mt_udp_rx *rx, void (*fn)(void *user, const uint8_t *data, size_t len), void *user);
+/* A batch has at most so many messages from then on, one to MT_UDP_RX_MESSAGES. */
+void mt_udp_rx_set_most(struct mt_udp_rx *rx, unsigned messages);
 /* Receives one batch and calls `fn` for every message (several packets of `segment` bytes when >
  * 0). Returns the number of messages, 0 when nothing is there, a negative errno. `path->socket` is
  * `s`.

@@ -22,6 +22,7 @@ struct mt_udp_rx {
 	struct mt_addr remote[RX_MESSAGES];
 	alignas(struct cmsghdr) uint8_t control[RX_MESSAGES][RX_CONTROL];
 	uint8_t *buffers;
+	unsigned most;
 	void (*ahead)(void *user, const uint8_t *data, size_t len);
 	void *ahead_user;
 };
@@ -39,6 +40,7 @@ struct mt_udp_rx *mt_udp_rx_new(void)
 	if (rx == NULL) {
 		return NULL;
 	}
+	rx->most = RX_MESSAGES;
 	rx->buffers = malloc((size_t)RX_MESSAGES * RX_BUFFER);
 	if (rx->buffers == NULL) {
 		free(rx);
@@ -70,6 +72,11 @@ void mt_udp_rx_set_ahead(
 {
 	rx->ahead = fn;
 	rx->ahead_user = user;
+}
+
+void mt_udp_rx_set_most(struct mt_udp_rx *rx, unsigned messages)
+{
+	rx->most = messages < RX_MESSAGES ? messages : RX_MESSAGES;
 }
 
 static void read_int(const struct cmsghdr *cmsg, int *out)
@@ -128,7 +135,7 @@ int mt_udp_receive(struct mt_udp_rx *rx, struct mt_udp_socket *s,
 	int n;
 
 	do {
-		n = recvmmsg(s->fd, rx->msgs, RX_MESSAGES, MSG_DONTWAIT, NULL);
+		n = recvmmsg(s->fd, rx->msgs, rx->most, MSG_DONTWAIT, NULL);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0) {
 		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;

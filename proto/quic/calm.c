@@ -27,8 +27,8 @@
  * first byte, id, packet number, 5 bytes of an ACK, tag. */
 #define MORE_THAN_PING (1u + MT_CID_LEN + 1u + 5u + 16u)
 
-#define EXPECT_FROM 1000u /* connections: fewer are at hand */
-#define LINE        64u
+#define MANY 1000u /* connections: fewer are at hand */
+#define LINE 64u
 #define AHEAD                                                                                      \
 	2u /* packets: what one of them needs takes about as long to come as two to handle         \
 	    */
@@ -72,7 +72,7 @@ void mt_endpoint_expect(struct mt_endpoint *ep, const uint8_t *data, size_t len)
 	const uint8_t *before;
 	bool is_short = len >= PACKET_MIN && !(data[0] & LONG_HEADER);
 
-	if (ep->count < EXPECT_FROM) {
+	if (ep->count < MANY) {
 		return;
 	}
 	if (x->done > 0) {
@@ -193,6 +193,11 @@ void mt_conn_mark_credit(struct mt_conn *c, size_t len)
 	if (!c->is_resting || len > RESTING_CREDIT) {
 		mt_conn_mark_dirty(c);
 	}
+}
+
+bool mt_endpoint_is_shared(const struct mt_endpoint *ep)
+{
+	return ep->count >= MANY && ep->stream_count > 0;
 }
 
 uint64_t mt_endpoint_patience(const struct mt_endpoint *ep)

@@ -168,6 +168,10 @@ uint64_t mt_endpoint_expiry(struct mt_endpoint *ep);
  * many, which cost less together. As of the last call above that was given the time.
  */
 uint64_t mt_endpoint_patience(const struct mt_endpoint *ep);
+/* Whether some have streams open among a thousand connections or more, which may lie still: the
+ * packets of those are to be received a few at a time, so that the others' turn comes soon.
+ */
+bool mt_endpoint_is_shared(const struct mt_endpoint *ep);
 
 /* Client: starts a connection; on_established or on_end follows. `tls` is referenced. */
 int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path,

@@ -24,7 +24,7 @@ from harness import Server, program, raise_file_limit  # noqa: E402
 
 LATER_S = 30  # for memory to go back when all have gone
 STORM_PROBE_S = 5
-ROUNDS = 3  # of probes beside and without connections, by turns
+ROUNDS = 5  # of probes beside and without connections, by turns
 
 COLUMNS = ["step", "connections", "seconds", "server_rss_kib", "rss_per_connection_bytes",
            "server_cpu_s", "cpu_us_per_keep_alive", "cpu_us_per_keep_alive_asleep", "tunnels",
@@ -315,7 +315,7 @@ def main():
     parser.add_argument("--storm", type=int, default=2000, help="clients at once, 0: none")
     parser.add_argument("--keep-alive", default="15", help="seconds between keep-alives")
     parser.add_argument("--hold", default="15", help="seconds of keep-alives that are measured")
-    parser.add_argument("--probe", default="2", help="seconds of new tunnels, three times (%(default)s)")
+    parser.add_argument("--probe", default="2", help="seconds of new tunnels, five times (%(default)s)")
     parser.add_argument("--out", default=os.path.join(ROOT, "build", "bench"))
     args = parser.parse_args()
     raise_file_limit()

@@ -333,6 +333,31 @@ static void test_patience(void **state)
 	echo_deinit(&e);
 }
 
+/* Few packets at a time: where many may send keep-alives, and somebody has a stream open. */
+static void test_shared_by_many_and_streams(void **state)
+{
+	struct mt_endpoint *ep;
+	struct echo e;
+
+	(void)state;
+	start(&e, SIM_MS);
+	ep = e.sim.server.ep;
+	e.server_holds = true;
+	echo_start(&e, 1000);
+	nudge_for(&e, SIM_S / 2, SIM_MS);
+	assert_int_equal(ep->stream_count, 1);
+	assert_false(mt_endpoint_is_shared(ep));
+	ep->count += 1000; /* as if they were there */
+	assert_true(mt_endpoint_is_shared(ep));
+	mt_stream_set_quiet(e.server_streams[0]);
+	assert_false(mt_endpoint_is_shared(ep));
+	ep->count -= 1000;
+	mt_stream_reset(e.server_streams[0], 0);
+	mt_stream_consume(e.server_streams[0], mt_stream_readable(e.server_streams[0]));
+	(void)sim_run(&e.sim, NULL, NULL, SIM_S);
+	echo_deinit(&e);
+}
+
 /* UDP needs no stream: who speaks by datagrams is not kept waiting either. */
 static void test_datagrams_want_no_patience(void **state)
 {
@@ -367,6 +392,7 @@ int main(void)
 		cmocka_unit_test(test_expect),
 		cmocka_unit_test(test_rest_ends_with_the_connection),
 		cmocka_unit_test(test_patience),
+		cmocka_unit_test(test_shared_by_many_and_streams),
 		cmocka_unit_test(test_datagrams_want_no_patience),
 	};
 

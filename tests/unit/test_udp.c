@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
@@ -205,6 +206,40 @@ static void test_udp_many_batches_one_call(void **state)
 	check_pattern(w, 2000);
 }
 
+static void count_message(void *user, const struct mt_path *path, unsigned ecn, const uint8_t *data,
+	size_t len, size_t segment)
+{
+	size_t *count = user;
+
+	(void)path;
+	(void)ecn;
+	(void)data;
+	(void)len;
+	(void)segment;
+	++*count;
+}
+
+/* What a smaller batch leaves stays in the socket, for the next one. */
+static void test_udp_rx_set_most_bounds_batches(void **state)
+{
+	struct world *w = *state;
+	struct mt_path path;
+	size_t count = 0;
+
+	open_pair(w, "127.0.0.1:0", "127.0.0.1:0");
+	path = from_a_to_b(w);
+	for (size_t i = 0; i < 10; i++) {
+		queue(w, &path, 0, i * 50, 50, 50);
+	}
+	assert_int_equal(mt_udp_tx_flush(w->tx), 0);
+	mt_udp_rx_set_most(w->rx, 4);
+	assert_int_equal(mt_udp_receive(w->rx, &w->b, count_message, &count), 4);
+	assert_int_equal(mt_udp_receive(w->rx, &w->b, count_message, &count), 4);
+	mt_udp_rx_set_most(w->rx, UINT_MAX);
+	assert_int_equal(mt_udp_receive(w->rx, &w->b, count_message, &count), 2);
+	assert_int_equal(count, 10);
+}
+
 /* The arena wraps around by itself while nothing blocks. */
 static void test_udp_more_than_the_arena(void **state)
 {
@@ -239,6 +274,7 @@ int main(void)
 		TEST(test_udp_open_fails_in_use),
 		TEST(test_udp_open_sets_df),
 		TEST(test_udp_many_batches_one_call),
+		TEST(test_udp_rx_set_most_bounds_batches),
 		TEST(test_udp_more_than_the_arena),
 	};
 
