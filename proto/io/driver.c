@@ -264,8 +264,8 @@ static void expire(struct mt_driver *d)
 	mt_endpoint_rest(d->endpoint, refresh(d) - began, d->now_ns);
 }
 
-/* Expiries, events, packets: until nothing is due now. Returns true when the way out is blocked: a
- * socket's writability then starts the next turn.
+/* Expiries, events, packets: until nothing is due now, or others wait for a look at their sockets.
+ * Returns true when the way out is blocked: a socket's writability then starts the next turn.
  */
 static bool run_rounds(struct mt_driver *d, uint64_t *expiry_ns)
 {
@@ -284,8 +284,9 @@ static bool run_rounds(struct mt_driver *d, uint64_t *expiry_ns)
 		 * taken everything after all, nothing but the next round would write it.
 		 */
 		*expiry_ns = had_room || blocked ? mt_endpoint_expiry(d->endpoint) : 0;
-		if (*expiry_ns > refresh(d) || mt_endpoint_is_deferring(d->endpoint)) {
-			break; /* with handshakes waiting: sockets first */
+		if (*expiry_ns > refresh(d) || mt_endpoint_is_deferring(d->endpoint) ||
+			mt_endpoint_is_conversing(d->endpoint)) {
+			break; /* with handshakes or little exchanges waiting: sockets first */
 		}
 	}
 	return blocked;

@@ -16,8 +16,15 @@
 #define SHORT_PATH_NS        10000000u
 #define SHORT_PATH_BYTES     262144u
 #define FASTEST_BYTES_PER_US 2500u
-#define COARSE_NS            1000000u
-#define GATHER_NS            8000000u
+/* The same beside streams that exchange little, LITTLE_BYTES at a time: more than 10 Gbit/s a
+ * tunnel does not carry. */
+#define SHARED_PATH_BYTES   98304u
+#define TUNNEL_BYTES_PER_US 1250u
+#define LITTLE_BYTES        4096u
+#define LITTLE_TOGETHER     16384u /* in LITTLE_NS to twice of it */
+#define LITTLE_NS           100000000u
+#define COARSE_NS           1000000u
+#define GATHER_NS           8000000u
 /* max_ack_delay, which both ends leave at its default. */
 #define ACK_DELAY_NS 25000000u
 /* Of the round trip: how long the library lets an acknowledgement wait, but for that bound. */
@@ -111,7 +118,8 @@ static bool window_is_full(const struct mt_conn *c)
  * stands in some buffer on the way, and whatever an interactive stream sends waits behind it. Where
  * the best round trip tells that the path is short, such as within one machine or one network, less
  * is let go: a fixed amount, for receivers that look seldom, and what the fastest network carries
- * in that time.
+ * in that time. Still less, which costs throughput, while somebody is there whom it would keep
+ * waiting: on this connection or, as they share a thread with it, on any other of the endpoint.
  */
 static uint64_t tx_max(const struct mt_conn *c, const ngtcp2_conn_info *info)
 {
@@ -120,7 +128,11 @@ static uint64_t tx_max(const struct mt_conn *c, const ngtcp2_conn_info *info)
 	if (info->min_rtt >= SHORT_PATH_NS) {
 		return max;
 	}
-	enough = SHORT_PATH_BYTES + info->min_rtt * FASTEST_BYTES_PER_US / 1000;
+	if (mt_endpoint_is_conversing(c->ep)) {
+		enough = SHARED_PATH_BYTES + info->min_rtt * TUNNEL_BYTES_PER_US / 1000;
+	} else {
+		enough = SHORT_PATH_BYTES + info->min_rtt * FASTEST_BYTES_PER_US / 1000;
+	}
 	return enough < max ? enough : max;
 }
 
@@ -144,6 +156,34 @@ static size_t next_unsent(const struct mt_quic_stream *s, ngtcp2_vec vec[2], siz
 	return n;
 }
 
+bool mt_endpoint_is_conversing(const struct mt_endpoint *ep)
+{
+	return ep->little_ns != 0 && ep->now_ns - ep->little_ns < LITTLE_NS;
+}
+
+/* Whoever sends little again and again, and waits for no acknowledgement of more, exchanges words:
+ * a bulk transfer also sends a small piece at times, but has sent much shortly before, and a
+ * request is followed by no other. `len` bytes have just been sent.
+ */
+static void watch_little(struct mt_quic_stream *s, size_t len)
+{
+	uint64_t now_ns = s->ep->now_ns, age_ns = now_ns - s->talk.since_ns;
+
+	if (age_ns >= LITTLE_NS) {
+		s->talk.before = age_ns < 2 * LITTLE_NS ? s->tx_sent - len - s->talk.mark : 0;
+		s->talk.mark = s->tx_sent - len;
+		s->talk.since_ns = now_ns;
+	}
+	if (len == 0 || s->tx_sent != s->tx_end || s->tx_sent - s->tx_base > LITTLE_BYTES ||
+		s->talk.before + s->tx_sent - s->talk.mark > LITTLE_TOGETHER) {
+		return;
+	}
+	if (s->has_talked) {
+		s->ep->little_ns = now_ns;
+	}
+	s->has_talked = true;
+}
+
 static void on_sent(struct mt_quic_stream *s, size_t len, bool fin)
 {
 	size_t left = len, n;
@@ -162,6 +202,7 @@ static void on_sent(struct mt_quic_stream *s, size_t len, bool fin)
 	s->conn->tx_unacked += len;
 	s->conn->info.bytes_sent += len;
 	mt_conn_watch_large(s, len);
+	watch_little(s, len);
 	mt_stream_count_unsent(s);
 	if (fin) {
 		s->tx_fin_sent = true;

@@ -173,6 +173,11 @@ uint64_t mt_endpoint_patience(const struct mt_endpoint *ep);
  */
 bool mt_endpoint_is_shared(const struct mt_endpoint *ep);
 
+/* Whether somebody exchanges little at a time, and would wait for what others have under way or do
+ * in long turns. As of the last call above that was given the time.
+ */
+bool mt_endpoint_is_conversing(const struct mt_endpoint *ep);
+
 /* Client: starts a connection; on_established or on_end follows. `tls` is referenced. */
 int mt_endpoint_connect(struct mt_endpoint *ep, const struct mt_path *path,
 	struct mt_tls_client *tls, uint64_t now_ns, struct mt_conn **out) MT_MUST_CHECK;

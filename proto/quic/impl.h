@@ -69,6 +69,11 @@ struct mt_quic_stream {
 	size_t reserved;    /* what the last reserve gave */
 	uint32_t turn_left; /* bytes that it may still take in its turn; see room.c */
 	uint32_t counted;   /* of its connection's tx_unsent */
+	struct {
+		uint64_t since_ns; /* when this span began */
+		uint64_t mark;     /* tx_sent then */
+		uint64_t before;   /* bytes sent in the span before, if that was just before */
+	} talk;                    /* what it has sent lately; see watch_little */
 
 	uint64_t reset_code;
 	uint64_t stop_code;
@@ -90,6 +95,7 @@ struct mt_quic_stream {
 	bool is_starved : 1;  /* asked for room while memory was short */
 	bool quiet : 1;       /* see mt_stream_set_quiet */
 	bool waits_for_room : 1;
+	bool has_talked : 1; /* sent little, once */
 	bool is_hungry : 1;  /* filled all that the last reserve gave */
 	bool is_retried : 1; /* probably still without credit */
 	uint64_t given_up_ns;
@@ -305,6 +311,7 @@ struct mt_endpoint {
 	bool is_handshaking; /* what is looked at has had its turn */
 	bool has_handshaken; /* since it was last told how long that took */
 	struct mt_expected expected;
+	uint64_t little_ns; /* when a stream last sent all that it had, and that was little */
 	bool draining;
 	bool flushing_blocked;
 	bool is_short; /* of memory: streams get no room */

@@ -390,11 +390,12 @@ static void test_connections(void **state)
 	stop(&w);
 }
 
-static bool is_too_much(void *user)
+static uint64_t much; /* bytes under way */
+static bool is_more(void *user)
 {
-	struct world *w = user;
+	const struct world *w = user;
 
-	return w->conns[0]->tx_unacked > 2u << 20;
+	return w->conns[0]->tx_unacked > much;
 }
 
 /* What is under way on a short path stays little, and what a long one needs may be under way. */
@@ -403,18 +404,45 @@ static void test_short_paths_have_short_queues(void **state)
 	struct world w;
 
 	(void)state;
+	much = 2u << 20;
 	start(&w, 1, 8u << 20);
 	w.sim.delay_ns = SIM_MS / 10;
 	open_stream(&w, 0, true);
-	assert_false(sim_run(&w.sim, is_too_much, &w, SIM_S));
+	assert_false(sim_run(&w.sim, is_more, &w, SIM_S));
 	assert_true(sent(&w, 0) > 10u << 20);
 	stop(&w);
 
 	start(&w, 1, 8u << 20);
 	w.sim.delay_ns = 50 * SIM_MS;
 	open_stream(&w, 0, true);
-	assert_true(sim_run(&w.sim, is_too_much, &w, 20 * SIM_S));
+	assert_true(sim_run(&w.sim, is_more, &w, 20 * SIM_S));
 	stop(&w);
+}
+
+/* Less of a bulk transfer is under way while a stream of the endpoint exchanges little. */
+static void test_short_paths_have_shorter_queues_for_others(void **state)
+{
+	struct world w;
+	unsigned little;
+
+	(void)state;
+	much = 400u << 10;
+	for (unsigned conn = 0; conn < 2; conn++) {
+		start(&w, 2, 8u << 20);
+		w.sim.delay_ns = SIM_MS / 10;
+		open_stream(&w, 0, true);
+		little = open_stream(&w, conn, false);
+		(void)sim_run(&w.sim, NULL, NULL, SIM_S / 5);
+		assert_true(sim_run(&w.sim, is_more, &w, SIM_S / 5));
+		for (unsigned i = 0; i < 20; i++) {
+			assert_int_equal(mt_stream_send(w.streams[little], "0123456789", 10), 0);
+			(void)sim_run(&w.sim, NULL, NULL, 2 * SIM_MS);
+			/* the first could be a request for something large */
+			assert_false(i > 0 && sim_run(&w.sim, is_more, &w, 20 * SIM_MS));
+		}
+		assert_true(sim_run(&w.sim, is_more, &w, SIM_S / 5));
+		stop(&w);
+	}
 }
 
 static bool has_too_much_unsent(void *user)
@@ -561,6 +589,7 @@ int main(void)
 		cmocka_unit_test(test_connections),
 		cmocka_unit_test(test_pages_on_a_slow_link),
 		cmocka_unit_test(test_short_paths_have_short_queues),
+		cmocka_unit_test(test_short_paths_have_shorter_queues_for_others),
 		cmocka_unit_test(test_turns_on_a_fast_path),
 		cmocka_unit_test(test_turns_that_are_not_used),
 		cmocka_unit_test(test_turns_of_streams_that_end),
