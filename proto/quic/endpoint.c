@@ -270,6 +270,7 @@ static void receive_conn(struct mt_conn *c, const struct mt_path *path, unsigned
 	if (!mt_addr_equal(&path->remote, &c->info.remote) ||
 		!mt_addr_equal(&path->local, &c->info.local)) {
 		update_remote(c);
+		c->answer_len = 0; /* what validates the path needs room */
 		mt_conn_mark_dirty(c);
 	}
 	if (!mt_conn_settle(c, ecn, len)) {

@@ -133,6 +133,31 @@ static void test_keep_alive_holds_nothing_up(void **state)
 	echo_deinit(&e);
 }
 
+/* From a new address none is answered with room for an acknowledgement only: it would take the
+ * place of a PATH_CHALLENGE, which is counted as sent.
+ */
+static void test_keep_alive_from_new_address(void **state)
+{
+	struct watch w;
+	struct echo e;
+
+	(void)state;
+	start(&e, 10 * SIM_MS);
+	mt_conn_set_keep_alive(e.conn, 2 * SIM_S);
+	(void)sim_run(&e.sim, NULL, NULL, 9 * SIM_S);
+	assert_true(e.server_conn->bare_count > 0);
+	assert_true(e.server_conn->answer_len > 0);
+	e.sim.nat_port++;
+	w = (struct watch){.e = &e, .sent = sent_by_server(&e)};
+	assert_true(sim_run(&e.sim, has_sent, &w, 5 * SIM_S));
+	assert_int_equal(e.server_conn->answer_len, 0);
+	(void)sim_run(&e.sim, NULL, NULL, 9 * SIM_S);
+	assert_int_equal(mt_addr_port(&e.server_conn->info.remote), e.sim.nat_port);
+	assert_true(e.server_conn->answer_len > 0); /* and later as before */
+	assert_true(e.server_conn->bare_count > 0);
+	echo_deinit(&e);
+}
+
 /* What only acknowledges is not answered. */
 static void test_no_answer_to_acknowledgements(void **state)
 {
@@ -386,6 +411,7 @@ int main(void)
 		cmocka_unit_test(test_keep_alive_is_answered_at_once),
 		cmocka_unit_test(test_keep_alive_takes_one_packet_each_way),
 		cmocka_unit_test(test_keep_alive_holds_nothing_up),
+		cmocka_unit_test(test_keep_alive_from_new_address),
 		cmocka_unit_test(test_no_answer_to_acknowledgements),
 		cmocka_unit_test(test_request_is_acknowledged_with_its_answer),
 		cmocka_unit_test(test_who_does_not_rest),
