@@ -189,21 +189,29 @@ static void test_udp_open_sets_df(void **state)
 	assert_int_equal(value, 1);
 }
 
-static void test_udp_many_batches_one_call(void **state)
+/* Opens a pair and sends so many pieces from `a` to `b`; how many bytes these were. */
+static size_t send_pieces(struct world *w, size_t count, size_t len, size_t segment)
 {
-	struct world *w = *state;
 	struct mt_path path;
 
 	open_pair(w, "127.0.0.1:0", "127.0.0.1:0");
 	path = from_a_to_b(w);
-	for (size_t i = 0; i < 40; i++) {
-		queue(w, &path, 0, i * 50, 50, 50);
+	for (size_t i = 0; i < count; i++) {
+		queue(w, &path, 0, i * len, len, segment);
 	}
 	assert_int_equal(mt_udp_tx_flush(w->tx), 0);
+	return count * len;
+}
+
+static void test_udp_many_batches_one_call(void **state)
+{
+	struct world *w = *state;
+	size_t sent = send_pieces(w, 40, 50, 50);
+
 	assert_int_equal(mt_udp_tx_stats(w->tx)->calls, 1);
 	assert_int_equal(mt_udp_tx_stats(w->tx)->messages, 40);
-	receive(w, &w->b, 2000);
-	check_pattern(w, 2000);
+	receive(w, &w->b, sent);
+	check_pattern(w, sent);
 }
 
 static void count_message(void *user, const struct mt_path *path, unsigned ecn, const uint8_t *data,
@@ -223,15 +231,9 @@ static void count_message(void *user, const struct mt_path *path, unsigned ecn, 
 static void test_udp_rx_set_most_bounds_batches(void **state)
 {
 	struct world *w = *state;
-	struct mt_path path;
 	size_t count = 0;
 
-	open_pair(w, "127.0.0.1:0", "127.0.0.1:0");
-	path = from_a_to_b(w);
-	for (size_t i = 0; i < 10; i++) {
-		queue(w, &path, 0, i * 50, 50, 50);
-	}
-	assert_int_equal(mt_udp_tx_flush(w->tx), 0);
+	(void)send_pieces(w, 10, 50, 50);
 	mt_udp_rx_set_most(w->rx, 4);
 	assert_int_equal(mt_udp_receive(w->rx, &w->b, count_message, &count), 4);
 	assert_int_equal(mt_udp_receive(w->rx, &w->b, count_message, &count), 4);
@@ -244,18 +246,10 @@ static void test_udp_rx_set_most_bounds_batches(void **state)
 static void test_udp_more_than_the_arena(void **state)
 {
 	struct world *w = *state;
-	struct mt_path path;
-	size_t done = 0;
+	size_t sent = send_pieces(w, 20, 40 * 1452, 1452);
 
-	open_pair(w, "127.0.0.1:0", "127.0.0.1:0");
-	path = from_a_to_b(w);
-	for (size_t i = 0; i < 20; i++) {
-		queue(w, &path, 0, done, 40 * 1452, 1452);
-		done += 40 * 1452;
-	}
-	assert_int_equal(mt_udp_tx_flush(w->tx), 0);
-	receive(w, &w->b, done);
-	check_pattern(w, done);
+	receive(w, &w->b, sent);
+	check_pattern(w, sent);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
