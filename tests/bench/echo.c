@@ -5,6 +5,7 @@
  */
 #include "tests/bench/lib/load.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -16,14 +17,19 @@ int main(void)
 	char line[64];
 
 	load_target_start(&l);
-	if (pthread_create(&target, NULL, load_target_run, &l) != 0) {
+	errno = pthread_create(&target, NULL, load_target_run, &l);
+	if (errno != 0) {
 		load_die("thread");
 	}
-	printf("%u\n", (unsigned)l.target);
-	fflush(stdout);
+	if (printf("%u\n", (unsigned)l.target) < 0 || fflush(stdout) != 0) {
+		load_die("standard output");
+	}
 	while (read(STDIN_FILENO, line, sizeof(line)) > 0) {
 	}
 	l.over = true;
-	pthread_join(target, NULL);
+	errno = pthread_join(target, NULL);
+	if (errno != 0) {
+		load_die("the end of the thread");
+	}
 	return 0;
 }
