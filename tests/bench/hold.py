@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import re
+import select
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,8 @@ os.environ.setdefault("MYTUNNEL_BUILD", "build")
 
 from harness import Server, program, raise_file_limit  # noqa: E402
 
+ECHO_S = 30  # for its port
+STEP_S = 1800  # more than the longest step takes
 LATER_S = 30  # for memory to go back when all have gone
 STORM_PROBE_S = 5
 ROUNDS = 5  # of probes beside and without connections, by turns
@@ -33,28 +36,56 @@ COLUMNS = ["step", "connections", "seconds", "server_rss_kib", "rss_per_connecti
            "left", "had"]
 
 
+class Lines:
+    """What a program prints, a line at a time, each waited for at most so many seconds."""
+
+    def __init__(self, pipe, title):
+        self.pipe = pipe
+        self.title = title
+        self.rest = b""
+
+    def next(self, seconds):
+        """None at the end."""
+        until = time.monotonic() + seconds
+        while b"\n" not in self.rest:
+            if not select.select([self.pipe], [], [], max(until - time.monotonic(), 0))[0]:
+                raise AssertionError(f"{self.title} said nothing for {seconds} s")
+            piece = os.read(self.pipe.fileno(), 65536)
+            if not piece:
+                return None
+            self.rest += piece
+        line, self.rest = self.rest.split(b"\n", 1)
+        return line.decode()
+
+
 class Holder:
     """The program that holds; `steps` fills while it runs."""
 
     def __init__(self, server, profile, *options, quiet=False, steps=None):
         self.steps = [] if steps is None else steps
         self.process = subprocess.Popen(
-            [program("bench/holder"), "--pid", str(server.process.pid), *options, profile],
-            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [program("bench/holder"), "--pid", str(server.process.pid), *options, profile], bufsize=0,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if quiet else None)
+        self.lines = Lines(self.process.stdout, "the holder")
 
     def until(self, step):
-        """Reads on to the next such step and returns it; None at the end."""
-        for line in self.process.stdout:
-            self.steps.append(json.loads(line))
+        """Reads on to the next such step and returns it."""
+        while self.read_step():
             if self.steps[-1]["step"] == step:
                 return self.steps[-1]
-        return None
+        raise AssertionError(f"the holder ended before the step '{step}'")
+
+    def read_step(self):
+        """Whether there was one more."""
+        line = self.lines.next(STEP_S)
+        if line is not None:
+            self.steps.append(json.loads(line))
+        return line is not None
 
     def go_on(self):
         """Ends a wait."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        self.process.stdin.write(b"\n")
 
     def leave(self):
         """Ends the last wait; returns all steps when it has ended."""
@@ -62,7 +93,8 @@ class Holder:
         return self.finish()
 
     def finish(self):
-        self.until(None)
+        while self.read_step():
+            pass
         self.process.stdin.close()
         status = self.process.wait(60)
         assert status == 0, f"the holder ended with {status}"
@@ -88,10 +120,12 @@ def is_real_time(process):
 @contextlib.contextmanager
 def echo():
     """The target of all tunnels; its address."""
-    process = subprocess.Popen([program("bench/echo")], text=True, stdin=subprocess.PIPE,
+    process = subprocess.Popen([program("bench/echo")], bufsize=0, stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, preexec_fn=real_time)
     try:
-        yield f"127.0.0.1:{int(process.stdout.readline())}"
+        port = Lines(process.stdout, "the echo").next(ECHO_S)
+        assert port is not None, "the echo ended without a port"
+        yield f"127.0.0.1:{int(port)}"
         process.stdin.close()
         assert process.wait(10) == 0, "the echo failed"
     finally:
@@ -200,12 +234,12 @@ def hold(counts, options, report, probe_s):
                         *options, steps=report)
         try:
             for count in counts:
-                assert holder.until("wait"), "the holder ended early"
+                holder.until("wait")
                 idle = [s for s in of(report, "hold") if s["connections"] == count]
                 report.append(compare(held, bare, target, probe_s, count, sum(
                     s["server_cpu_s"] / s["seconds"] for s in idle)))
                 holder.go_on()
-            assert holder.until("wait"), "the holder ended early"
+            holder.until("wait")
             client, full = one_too_many(server, last)
             report.append(looking(server))
             begun = time.monotonic()
