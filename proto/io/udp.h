@@ -36,7 +36,7 @@ void mt_udp_close(struct mt_udp_socket *s); /* repeated calls do nothing */
 /* Attaches the steering program to the group that `s` belongs to (see steer.h). */
 int mt_udp_steer(struct mt_udp_socket *s, uint8_t workers, uint8_t tag) MT_MUST_CHECK;
 
-#define MT_UDP_RX_MESSAGES 16 /* a batch; fewer mean that the socket is empty */
+#define MT_UDP_RX_MESSAGES 16 /* the largest batch */
 
 /* Receive buffers of one thread, shared by its sockets. */
 struct mt_udp_rx;
@@ -46,11 +46,12 @@ void mt_udp_rx_free(struct mt_udp_rx *rx);
  * handed over. */
 void mt_udp_rx_set_ahead(
 	struct mt_udp_rx *rx, void (*fn)(void *user, const uint8_t *data, size_t len), void *user);
-/* A batch has at most so many messages from then on, one to MT_UDP_RX_MESSAGES. */
+/* A batch has at most so many messages from then on, one to MT_UDP_RX_MESSAGES, which it has at
+ * first. */
 void mt_udp_rx_set_most(struct mt_udp_rx *rx, unsigned messages);
 /* Receives one batch and calls `fn` for every message (several packets of `segment` bytes when >
- * 0). Returns the number of messages, 0 when nothing is there, a negative errno. `path->socket` is
- * `s`.
+ * 0). Returns the number of messages, 0 when nothing is there, a negative errno; with fewer than a
+ * batch may have the socket is empty. `path->socket` is `s`.
  */
 int mt_udp_receive(struct mt_udp_rx *rx, struct mt_udp_socket *s,
 	void (*fn)(void *user, const struct mt_path *path, unsigned ecn, const uint8_t *data,

@@ -437,8 +437,9 @@ static enum outcome write_batches(struct mt_conn *c, bool is_answer)
  * With more of it the library adds a PING when it has sent nothing else for a round trip, which
  * among keep-alives is to every second one, and brings one more packet each time. That what is
  * acknowledged is forgotten some time (RFC 9000, section 13.2.4) needs it seldom: after BARE_MAX,
- * and when an acknowledgement has grown. Returns the packet's length, 0 when nothing was written,
- * or the library's error.
+ * and when an acknowledgement has grown. Not while there is a qlog: the library begins its record
+ * of some packets before it sees that they have no room. Returns the packet's length, 0 when
+ * nothing was written, or the library's error.
  */
 static ngtcp2_ssize write_bare(struct mt_conn *c)
 {

@@ -9,6 +9,7 @@
 #include "proto/io/driver.h"
 
 #include "proto/quic/identity.h"
+#include "proto/quic/impl.h"
 #include "proto/quic/mem.h"
 #include "store/pki.h"
 
@@ -30,10 +31,12 @@
 #define HALF_WAY  (2u << 20)
 #define TURNS_MAX 1000000
 
-/* Stands in front of the system call: lets a socket be full. */
+/* Stands in front of the system calls: lets a socket be full, tells how much is read at once. */
 static struct {
 	int fd; /* whose calls fail; -1: none */
 	unsigned refused;
+	int read_fd;    /* which is looked at */
+	unsigned asked; /* messages, at most */
 } kernel;
 
 int sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
@@ -44,6 +47,14 @@ int sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 		return -1;
 	}
 	return (int)syscall(SYS_sendmmsg, fd, msgs, count, flags);
+}
+
+int recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
+{
+	if (fd == kernel.read_fd && count > kernel.asked) {
+		kernel.asked = count;
+	}
+	return (int)syscall(SYS_recvmmsg, fd, msgs, count, flags, timeout);
 }
 
 struct node {
@@ -230,8 +241,8 @@ static int set_up(void **state)
 {
 	struct world *w = test_calloc(1, sizeof(*w));
 
-	kernel.fd = -1;
-	kernel.refused = 0;
+	kernel.fd = kernel.read_fd = -1;
+	kernel.refused = kernel.asked = 0;
 	assert_int_equal(uv_loop_init(&w->loop), 0);
 	make_credentials(w);
 	open_node(w, &w->server, w->tls_server);
@@ -342,6 +353,25 @@ static void test_driver_blocked_socket(void **state)
 	assert_false(w->server.socket->blocked);
 	assert_true(mt_driver_tx_stats(w->server.driver)->blocked > 0);
 	assert_int_equal(mt_driver_tx_stats(w->server.driver)->dropped, 0);
+}
+
+/* Who has a stream among many connections waits for a few packets of the others, not for a batch.
+ */
+static void test_driver_reads_few_among_many(void **state)
+{
+	struct world *w = *state;
+	struct mt_endpoint *ep = mt_driver_endpoint(w->server.driver);
+
+	kernel.read_fd = w->server.socket->fd;
+	run_to(w, HALF_WAY);
+	assert_int_equal(kernel.asked, MT_UDP_RX_MESSAGES);
+	ep->count += 1000; /* as if they were there */
+	kernel.asked = 0;
+	run_to(w, 2 * HALF_WAY);
+	assert_int_equal(kernel.asked, 4);
+	ep->count -= 1000;
+	run_to_fin(w);
+	assert_int_equal(kernel.asked, MT_UDP_RX_MESSAGES);
 }
 
 /* The timer alone ends a connection whose peer has gone without a word, and an idle loop sleeps. */
@@ -469,6 +499,7 @@ int main(void)
 		TEST(test_driver_transfer),
 		TEST(test_driver_migrates_to_another_socket),
 		TEST(test_driver_blocked_socket),
+		TEST(test_driver_reads_few_among_many),
 		TEST(test_driver_timer_ends_idle),
 		TEST(test_driver_inject),
 		TEST(test_driver_close_socket_in_use),
