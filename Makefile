@@ -23,7 +23,7 @@ DESTDIR ?=
 # MYTUNNEL_DEBS, MYTUNNEL_RPMS  folders with packages to test, instead of building them
 # MYTUNNEL_JOBS  how many integration tests run at once, default twice the processors
 # PEERS          1 lets `make bench` measure ssh, shadowsocks, trojan, v2ray and ngtcp2's examples too
-# BENCH_ONLY     parts of `make bench` to run: bulk tunnels trips udp handshakes workers interactive; empty: all
+# BENCH_ONLY     parts of `make bench` to run: bulk streams tunnels trips udp handshakes workers interactive; empty: all
 # BENCH_CONTESTANTS  whom it compares, by name; empty: all
 # BENCH_ROUNDS, BENCH_SECONDS  rounds, and seconds of each measurement
 # BENCH_PIN      CPUs of each side: 'server=0 client=1 load=0-1'; empty: all run everywhere

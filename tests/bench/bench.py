@@ -132,7 +132,8 @@ class Run:
         self.cases = [case for part in parts for case in measures.PARTS[part]]
         self.rounds = {}  # (case, contestant): figures of each round
         self.errors = []
-        pairs = sum(case.takes(one) for case in self.cases for one in running) * args.rounds
+        pairs = sum(case.takes(one) * case.turns for case in self.cases for one in running)
+        pairs *= args.rounds
         planned = args.warm + args.seconds + OVERHEAD_S
         self.progress = Progress(max(pairs, 1), planned)
         self.deadline = time.monotonic() + 60 + pairs * planned * LIMIT_FACTOR
@@ -147,15 +148,16 @@ class Run:
 
     def all_rounds(self):
         for part in dict.fromkeys(case.part for case in self.cases):
+            cases = [case for case in self.cases if case.part == part]
             for number in range(self.args.rounds):
-                for case in self.cases:
-                    if case.part == part:
-                        self.one_round(case, number)
+                for turn in range(cases[0].turns):
+                    for case in cases:
+                        self.one_round(case, number, turn)
 
-    def one_round(self, case, number):
+    def one_round(self, case, number, turn):
         entered = [one for one in self.running if case.takes(one)]
-        turn = number % len(entered) if entered else 0
-        for one in entered[turn:] + entered[:turn]:
+        first = (number + turn) % len(entered) if entered else 0
+        for one in entered[first:] + entered[:first]:
             self.progress.show(case, one, number, self.args.rounds)
             if time.monotonic() > self.deadline:
                 raise Interrupted("it took far longer than planned")

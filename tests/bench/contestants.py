@@ -121,7 +121,7 @@ class Direct(Contestant):
 
     name = "direct"
     title = "no tunnel"
-    works = (*Contestant.works, "handshakes", "interactive")
+    works = (*Contestant.works, "streams", "handshakes", "interactive")
 
 
 def worker_of_another(server, known):
@@ -134,7 +134,7 @@ class MyTunnel(Contestant):
 
     name = "mytunnel"
     title = "MyTunnel, QUIC"
-    works = (*Contestant.works, "handshakes", "interactive")
+    works = (*Contestant.works, "streams", "handshakes", "interactive")
     transport = "quic"
     workers = None
     clients = 1

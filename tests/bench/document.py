@@ -65,7 +65,7 @@ def section(result):
                      "for each, by payload; latency at 1,000 bytes:",
                      [f"{size} B {unit}" for size in ("64", "512", "1,000", "1,200")
                       for unit in ("/s", "us")] + ["p50 us", "p99 us"], udp_cells)
-    for title, lines in report.tables(result, markdown=True, parts=("handshakes", "workers", "interactive")):
+    for title, lines in report.tables(result, markdown=True, parts=("streams", "handshakes", "workers", "interactive")):
         yield from ("", f"{title[0].upper()}{title[1:]}:", "", *lines)
     for name, reason in result["absent"].items():
         yield from ("", f"Left out: {name}, {reason}.")

@@ -16,8 +16,8 @@ PEAK_SHARE = 0.8  # of the packets per second that a window of 32 reached
 
 class Case:
     """One measurement that several contestants repeat. `options` are those of build/bench/load;
-    `stretch` is how many times as long as others it takes; `each` streams are for every client of a
-    contestant."""
+    `stretch` is how many times as long as others it takes, `turns` how often it is made in a round;
+    `each` streams are for every client of a contestant."""
 
     def __init__(self, part, name, kind, title, options, works=None, each=0):
         self.part = part
@@ -29,20 +29,27 @@ class Case:
         self.each = each
         self.key = f"{part}/{name}"
         # How bytes flow changes for longer than how small things do: see docs/performance.md.
-        self.stretch = 2 if part == "bulk" else 1
+        self.stretch = 2 if part in ("bulk", "streams") else 1
+        # The machine gives more or less from second to second: the more windows, one right after the
+        # other, the less of that is between one stream and many.
+        self.turns = 2 if part == "streams" else 1
 
     def takes(self, contestant):
         return any(work in contestant.works for work in self.works)
 
 
-def _bulk(streams):
-    works = ("bulk", "bulk-1") if streams == 1 else ("bulk",)
-    return [Case("bulk", f"{way}-{streams}", "bulk", f"{way}, {streams} stream{'s' * (streams > 1)}",
-                 [way, "--streams", str(streams)], works) for way in ("down", "up")]
+def _bulk(way, streams, part="bulk", title=""):
+    works = (part, "bulk-1") if (part, streams) == ("bulk", 1) else (part,)
+    return Case(part, f"{way}-{streams}", "bulk",
+                f"{way}, {streams} stream{'s' * (streams > 1)}{title}",
+                [way, "--streams", str(streams)], works)
 
 
 PARTS = {
-    "bulk": [case for streams in (1, 8, 64) for case in _bulk(streams)],
+    "bulk": [_bulk(way, streams) for streams in (1, 8, 64) for way in ("down", "up")],
+    # What several streams carry is told against one, in windows next to each other.
+    "streams": [_bulk(way, streams, "streams", ", by turns")
+                for way in ("down", "up") for streams in (1, 8, 64)],
     "tunnels": [Case("tunnels", "32", "tunnels", "new tunnels, 32 at once",
                      ["tunnels", "--streams", "32"])],
     "trips": [Case("trips", "1", "trips", "round trips on an open tunnel", ["trips"])],

@@ -29,7 +29,8 @@ def test_bench_runs():
         done, result = measure(folder, "", *CONTESTANTS)
     assert result["schema"] == 1 and not result["errors"] and not result["absent"], result
     measured = {(row["part"], row["case"], row["contestant"]) for row in result["results"]}
-    for part, cases in (("bulk", ("down-1", "up-1", "down-8", "up-8", "down-64", "up-64")),
+    bulk = ("down-1", "up-1", "down-8", "up-8", "down-64", "up-64")
+    for part, cases in (("bulk", bulk), ("streams", bulk),
                         ("tunnels", ("32",)), ("trips", ("1",)), ("handshakes", ("16",)),
                         ("udp", ("64", "512", "1000", "1200", "1000-load")),
                         ("interactive", ("down", "up"))):
@@ -44,8 +45,29 @@ def test_bench_runs():
         told = "p50_us" if row["part"] == "interactive" else "rate"
         assert row["median"][told] > 0, row
         assert row["contestant"] == "direct" or row["median"]["server_cpu"] >= 0, row
+    ratios = {goal["work"]: goal["ratio"] for goal in result["goals"]}
+    assert ratios["bulk up, 64 streams"] > 0, ratios
     assert "new tunnels, 32 at once" in done.stdout and "to reach" in done.stdout
     assert "100 %" not in done.stdout and "left" in done.stderr, done.stderr
+
+
+def test_bench_ratio():
+    """Windows are held against those beside them, and only against those."""
+    sys.path.insert(0, BENCH)
+    try:
+        import report
+    finally:
+        sys.path.remove(BENCH)
+
+    def ratio(ours, others):
+        rows = [{"part": "p", "case": case, "contestant": "c", "median": {},
+                 "rounds": [{"rate": rate} for rate in rates]}
+                for case, rates in (("many", ours), ("one", others))]
+        return report.Results({"results": rows}).ratio("p/many", "p/one", "c", "rate")
+
+    # The machine slows down: the medians alone have 0.5 to each other.
+    assert ratio([8, 4, 1], [8, 8, 1]) == 1
+    assert ratio([8, 4], [8]) is None and ratio([], []) is None and ratio([1], [0]) is None
 
 
 def test_bench_compares():
