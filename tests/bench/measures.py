@@ -7,7 +7,6 @@ from harness import program
 
 GIB = 1 << 30
 UDP_SIZES = (64, 512, 1000, 1200)
-BULK_NICE = "19"  # of the ends of the bulk beside round trips: the tunnel has the cores first
 # Milliseconds between two round trips of a tunnel: fast typing. With 20 ms a hundred clients are
 # busy with the round trips alone, and what they wait for is each other.
 TRIP_INTERVAL = "100"
@@ -109,7 +108,7 @@ def _interactive(contestant, words, seconds):
     proxies = contestant.ports or [0]
     command = [*contestants.pinned(contestant.pins["load"]), program("bench/interactive"), *words,
                "--rounds", "1", "--seconds", str(seconds), "--bulk-socks", str(proxies[0]),
-               "--bulk-nice", BULK_NICE, "--interval", TRIP_INTERVAL]
+               "--bulk-nice", contestants.BULK_NICE, "--interval", TRIP_INTERVAL]
     for pid in contestant.server_pids + contestant.client_pids:
         command += ["--pid", str(pid)]
     command.append(",".join(map(str, proxies[1:] or proxies)))
