@@ -72,11 +72,11 @@ void mt_endpoint_expect(struct mt_endpoint *ep, const uint8_t *data, size_t len)
 	const uint8_t *before;
 	bool is_short = len >= PACKET_MIN && !(data[0] & LONG_HEADER);
 
-	if (ep->count < MANY) {
-		return;
-	}
 	if (x->done > 0) {
 		x->count = x->done = 0; /* not all of the last batch was received */
+	}
+	if (ep->count < MANY) {
+		return;
 	}
 	before = x->count > 0 ? x->packets[x->count - 1].id : NULL;
 	if (x->count < MT_EXPECTED_MAX) {
